@@ -1,0 +1,41 @@
+# ercohort: from config/samples.tsv to results/cohort_er.csv. How to use it: config/README.md
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: "config/config.yaml"
+
+
+# Shards per slide; `--set-scatter shard=4` spreads one slide over four GPUs.
+scattergather:
+    shard=1,
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/engine.smk"
+include: "workflow/rules/tissue.smk"
+include: "workflow/rules/detect.smk"
+include: "workflow/rules/export.smk"
+include: "workflow/rules/cohort.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "results/cohort_er.csv",
+        collect("results/slides/{slide}/nuclei.geojson.zip", slide=SAMPLES),
+        collect("results/slides/{slide}/overlay.jpg", slide=SAMPLES),
+        branch(CONFIG.strict, then="results/strict.ok", otherwise=[]),
+
+
+onstart:
+    print(backend_line())
+
+
+onsuccess:
+    print(last_screen())
+
+
+onerror:
+    print(f"ercohort: the run stopped early; finished steps are kept. Log: {log}")

@@ -1,0 +1,166 @@
+"""The detector on the CPU, by OpenVINO.
+
+The network runs as one stream per thread: independent single-threaded copies scale better on a shared
+machine than one copy on many threads, and the result does not depend on how many there are. Conversion from
+8-bit RGB rows to the network's input is part of the compiled graph. OpenVINO's telemetry is kept out by
+`ercohort.backends`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from openvino.preprocess import PrePostProcessor
+
+from ercohort.backends.protocol import Slot
+from ercohort.backends.slots import Found, SlotBackend
+from ercohort.config import DetectSettings
+from ercohort.decode import decode_tile
+from ercohort.errors import BackendError, ModelError
+from ercohort.model import ModelInfo
+
+_SPARE_SLOTS = 2  # per stream: one being filled and one being decoded while the stream works on a third
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """What OpenVINO makes of this machine's processor."""
+
+    device: str
+    precision: str
+    runtime: str
+
+
+def inspect_cpu(precision: str = "auto") -> Cpu:
+    """Name the processor and decide the arithmetic.
+
+    Parameters
+    ----------
+    precision
+        `f32`, `bf16`, or `auto`: bf16 where the processor has instructions for it.
+
+    Raises
+    ------
+    BackendError
+        bf16 is asked for and this processor lacks it, or OpenVINO finds no CPU plugin.
+    """
+    try:
+        core = ov.Core()
+        device = " ".join(str(core.get_property("CPU", "FULL_DEVICE_NAME")).split())
+        has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except RuntimeError as error:
+        raise BackendError(f"OpenVINO does not work here: {_one_line(error)}; reinstall openvino") from None
+    if precision == "bf16" and not has_bf16:
+        raise BackendError(f"{device} has no bf16 instructions; set `precision: auto` or `f32`")
+    if precision == "auto":
+        precision = "bf16" if has_bf16 else "f32"
+    return Cpu(device, precision, f"OpenVINO {ov.get_version().split('-')[0]}")
+
+
+class OpenVinoBackend(SlotBackend):
+    """`ercohort.backends.protocol.Backend` on CPU threads.
+
+    Parameters
+    ----------
+    model
+        The detector.
+    tile_px
+        Side of the tiles, pixels at the detector's scale.
+    detect
+        Score threshold and NMS overlap.
+    threads
+        CPU threads that the network may use; as many tiles run at once.
+    precision
+        `f32` or `bf16`.
+
+    Raises
+    ------
+    ModelError
+        The detector takes another tile size only.
+    BackendError
+        OpenVINO cannot load or compile the file.
+    """
+
+    def __init__(
+        self,
+        model: ModelInfo,
+        *,
+        tile_px: int,
+        detect: DetectSettings,
+        threads: int,
+        precision: str = "f32",
+    ) -> None:
+        if model.fixed_px not in (None, tile_px):
+            raise ModelError(
+                f"{model.path}: takes tiles of {model.fixed_px} px only, and `tiles.tile_px` is {tile_px}; "
+                "change one of them, or export the detector with dynamic=True"
+            )
+        cpu = inspect_cpu(precision)
+        compiled = _compile(model, tile_px, threads, cpu.precision)
+        n_slots = threads * (1 + _SPARE_SLOTS)
+        images = [np.zeros((tile_px, tile_px, 3), np.uint8) for _ in range(n_slots)]
+        super().__init__(
+            images, name="openvino", precision=cpu.precision, device=cpu.device, model=model, threads=threads
+        )
+        self._decode = partial(decode_tile, tile_px=tile_px, score=detect.score, nms_iou=detect.nms_iou)
+        self._requests = [_request(compiled, image) for image in images]
+        self._start_times = [0.0] * n_slots
+
+    def _start(self, slot: Slot) -> None:
+        self._start_times[slot.index] = perf_counter()
+        self._requests[slot.index].start_async()
+        self._started(slot)
+
+    def _wait(self, slot: Slot) -> float:
+        request = self._requests[slot.index]
+        try:
+            request.wait()
+        except RuntimeError as error:
+            where = f"tile {slot.tile.tile_id} at {slot.tile.x}, {slot.tile.y}" if slot.tile else "a tile"
+            raise BackendError(f"OpenVINO failed on {where}: {_one_line(error)}") from None
+        return self._start_times[slot.index] + request.latency / 1e3
+
+    def _collect(self, slot: Slot) -> Found:
+        return self._decode(self._requests[slot.index].get_output_tensor(0).data[0])
+
+    def _free(self) -> None:
+        self._requests.clear()
+
+
+def _compile(model: ModelInfo, tile_px: int, threads: int, precision: str) -> Any:
+    """Compile for tiles of one size: with free dimensions the CPU plugin is several times slower."""
+    try:
+        core = ov.Core()
+        network = core.read_model(model.path)
+        network.reshape([1, 3, tile_px, tile_px])
+        steps = PrePostProcessor(network)
+        image = steps.input()
+        image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+        image.model().set_layout(ov.Layout("NCHW"))
+        image.preprocess().convert_element_type(ov.Type.f32).scale(255.0)
+        options = {
+            "NUM_STREAMS": threads,
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": precision,
+            # Readers and other jobs use the same cores: a pinned stream would wait while another core idles.
+            "ENABLE_CPU_PINNING": False,
+        }
+        return core.compile_model(steps.build(), "CPU", options)
+    except RuntimeError as error:
+        raise BackendError(f"{model.path}: OpenVINO cannot load it: {_one_line(error)}") from None
+
+
+def _request(compiled: Any, image: np.ndarray) -> Any:
+    """Make a request that reads its tile straight from `image`."""
+    request = compiled.create_infer_request()
+    request.set_input_tensor(ov.Tensor(image[np.newaxis], shared_memory=True))
+    return request
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,242 @@
+"""The cohort table: one row for every row of the sheet, whatever became of the slide."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ercohort.errors import InputError, Status
+from ercohort.files import atomic_path
+from ercohort.schema import COHORT_COLUMNS
+from ercohort.scoring import HIGH_PERCENT, LOW_PERCENT
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+RESEARCH_USE = "Research use only: an aid for a pathologist, not a diagnosis."
+
+FIRST_COLUMNS = ("slide_id", "status", "message")
+
+DECIMALS = {
+    "percent_positive": 2, "ci_low": 2, "ci_high": 2, "h_score": 1, "tissue_mm2": 3, "nuclei_per_mm2": 1,
+    "mpp": 4, "seconds": 1,
+}  # fmt: skip
+"""Decimals of the columns that are not whole; percentages never round onto or across a cut-off."""
+
+PERCENTAGES = ("percent_positive", "ci_low", "ci_high")
+WHOLE = (
+    "n_nuclei", "n_positive", "n_negative", "n_weak", "n_moderate", "n_strong",
+    "allred_proportion", "allred_intensity", "allred_total", "n_tiles", "n_tiles_failed",
+)  # fmt: skip
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+# A semicolon begins a new cell where a spreadsheet takes it for the separator.
+FORMULA = re.compile(r"(^|;)(\s*\"?\s*)(?=[=+\-@\uff0b\uff0d\uff1d\uff20])")
+
+
+def make_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Arrange the slides' results as the cohort table.
+
+    Parameters
+    ----------
+    rows
+        One mapping for every row of the sheet, in its order: `slide_id`, `status`, `message`, the sheet's
+        own columns (any name that is no column of the table) and what is known of
+        `schema.COHORT_COLUMNS`.
+
+    Returns
+    -------
+    The columns `slide_id, status, message`, the sheet's own columns as text in the order in which they
+    first appear, then `schema.COHORT_COLUMNS`; null where there is no value. Numbers are rounded:
+    percentages to 2 decimals (a percentage beside 1 % or 10 % stays on its side: 0.999 becomes 0.99, so that
+    no row contradicts its category), mm² to 3, densities to 1, mpp to 4, seconds to 1.
+    """
+    known = {*FIRST_COLUMNS, *COHORT_COLUMNS}
+    extra = list(dict.fromkeys(name for row in rows for name in row if name not in known))
+    names = [*FIRST_COLUMNS, *extra, *COHORT_COLUMNS]
+    columns = [
+        pl.Series(name, [_value(name, row.get(name)) for row in rows], dtype=_dtype(name)) for name in names
+    ]
+    return pl.DataFrame(columns)
+
+
+def write_cohort(path: str | PathLike[str], rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Write the cohort table as CSV (UTF-8, comma, one line per slide) and return it.
+
+    Text cannot act in a spreadsheet: a cell that begins with `=`, `+`, `-` or `@` gets a leading single
+    quote, unless it is a plain number, and control characters (tabs, line ends) become spaces.
+
+    References
+    ----------
+    OWASP, CSV Injection.
+    """
+    table = make_table(rows)
+    text = [name for name, dtype in table.schema.items() if dtype == pl.String]
+    safe = table.with_columns(pl.col(text).map_elements(safe_text, return_dtype=pl.String))
+    safe = safe.rename({name: safe_text(name) for name in table.columns})
+    with atomic_path(path) as temporary:
+        safe.write_csv(temporary)
+    return table
+
+
+def read_cohort(path: str | PathLike[str]) -> list[dict[str, Any]]:
+    """Read a cohort table back, one mapping for every slide; text stays as it was written.
+
+    Raises
+    ------
+    InputError
+        There is no such file, or it is no cohort table.
+    """
+    try:
+        table = pl.read_csv(Path(path), infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: no cohort table ({reason}); run snakemake first") from None
+    if not {*FIRST_COLUMNS, *COHORT_COLUMNS} <= set(table.columns):
+        raise InputError(f"{path}: no cohort table: columns are missing; run snakemake to make one")
+    booleans = {"true": True, "false": False}
+    return [
+        {**row, "borderline": booleans.get(row["borderline"] or "")} for row in table.iter_rows(named=True)
+    ]
+
+
+def require_good_slides(path: str | PathLike[str]) -> None:
+    """Check that no slide of a cohort table has a bad status (`strict: true`).
+
+    Raises
+    ------
+    InputError
+        Names the slides that need attention.
+    """
+    bad = [f"{row['slide_id']} ({row['status']})" for row in read_cohort(path) if _is_bad(row)]
+    if bad:
+        raise InputError(
+            f"strict is true and {len(bad)} slides need attention: {', '.join(bad)}; {path} is complete, "
+            "its messages name the cures"
+        )
+
+
+def safe_text(text: str) -> str:
+    """Make text harmless in a spreadsheet and a terminal: one line, and no formula."""
+    flat = one_line(text)
+    if NUMBER.fullmatch(flat):
+        return flat
+    return FORMULA.sub(r"\1'\2", flat)
+
+
+def one_line(text: str) -> str:
+    """Replace control characters, line ends included, by single spaces."""
+    return CONTROL.sub(" ", text).strip()
+
+
+def round_percent(percent: float) -> float:
+    """Round to 2 decimals without touching or crossing a cut-off that the exact value does not touch."""
+    rounded = round(percent, 2)
+    for cut in (LOW_PERCENT, HIGH_PERCENT):
+        if percent < cut <= rounded:
+            return cut - 0.01
+        if percent > cut >= rounded:
+            return cut + 0.01
+    return rounded
+
+
+def _dtype(name: str) -> Any:
+    if name in WHOLE:
+        return pl.Int64
+    if name in DECIMALS:
+        return pl.Float64
+    return pl.Boolean if name == "borderline" else pl.String
+
+
+def _value(name: str, value: Any) -> Any:
+    """Bring one cell to its column's type; None for every way of having no value."""
+    if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    if name in PERCENTAGES:
+        return round_percent(float(value))
+    if name in DECIMALS:
+        return round(float(value), DECIMALS[name])
+    if name in WHOLE:
+        return int(value)
+    return bool(value) if name == "borderline" else str(value)
+
+
+def format_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Lay out the last screen of a run: a short table, and below it every slide that needs attention.
+
+    Parameters
+    ----------
+    rows
+        As for `make_table`.
+
+    Returns
+    -------
+    Something for `rich` to print; it fits 100 columns.
+    """
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=None, box=None, header_style="bold", pad_edge=False)
+    for heading in ("Slide", "Status", "Nuclei", "Positive %", "95 % interval", "ER category", "Note"):
+        right = heading in ("Nuclei", "Positive %", "95 % interval")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=right)
+    shown = make_table(rows).rows(named=True)
+    for row in shown:
+        style = "red" if _is_bad(row) else ""
+        table.add_row(*(Text(one_line(cell), style=style) for cell in _screen_cells(row)))
+    return Group(table, Text(), *_remarks(shown), Text(RESEARCH_USE, style="italic"))
+
+
+def _remarks(shown: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    """Name the slides that a person has to look at, then those whose status only needs an explanation."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    bad = [row for row in shown if _is_bad(row)]
+    explained = [row for row in shown if row["message"] and not _is_bad(row)]
+    headline = f"{len(bad)} of {len(shown)} slides need attention:" if bad else "No slide needs attention."
+    lines: list[RenderableType] = [Text(headline, style="bold red" if bad else "bold")]
+    for row in [*bad, *explained]:
+        status, message = (row["status"] or "no status"), row["message"] or "no message"
+        remark = Text.assemble((one_line(row["slide_id"] or ""), "bold"), f" ({status}): ", one_line(message))
+        lines.append(Padding(remark, (0, 0, 0, 2)))
+    return lines
+
+
+def table_text(rows: Sequence[Mapping[str, Any]], width: int = 110) -> str:
+    """Return the last screen as plain text of `width` columns, for logs."""
+    from rich.console import Console
+
+    console = Console(width=width, color_system=None, record=False)
+    with console.capture() as captured:
+        console.print(format_table(rows))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def _is_bad(row: Mapping[str, Any]) -> bool:
+    return row["status"] is None or Status(row["status"]).is_bad
+
+
+def _screen_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    percent, low, high = (row[name] for name in PERCENTAGES)
+    notes = ["borderline"] if row["borderline"] else []
+    notes += (row["qc_flags"] or "").replace("_", " ").split(";")
+    if row["message"]:
+        notes.append("see below")
+    return (
+        row["slide_id"] or "",
+        (row["status"] or "").replace("_", " "),
+        "" if row["n_nuclei"] is None else f"{row['n_nuclei']:,}",
+        "" if percent is None else f"{percent:.2f}",
+        "" if low is None else f"{low:.2f} - {high:.2f}",
+        row["er_category"] or "",
+        ", ".join(filter(None, notes)),
+    )

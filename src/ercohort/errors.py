@@ -1,0 +1,64 @@
+"""Every error that ercohort raises on purpose.
+
+The message of each is one line that says what is wrong, where, and how to cure it; the command line and
+the workflow print it without a traceback.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """What became of a slide; the `status` column of the cohort table."""
+
+    OK = "ok"
+    PARTIAL = "partial"
+    NO_TISSUE = "no_tissue"
+    NO_NUCLEI = "no_nuclei"
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+    NO_MPP = "no_mpp"
+    FAILED = "failed"
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether a person has to do something about the slide."""
+        return self in (Status.PARTIAL, Status.MISSING, Status.UNREADABLE, Status.NO_MPP, Status.FAILED)
+
+
+class ErcohortError(Exception):
+    """Base of all errors that ercohort raises on purpose."""
+
+
+class InputError(ErcohortError):
+    """A config file, sample sheet, argument or input file that a person has to correct."""
+
+
+class ModelError(ErcohortError):
+    """A detector file that cannot be used: no YOLO head, other classes, no scale."""
+
+
+class BackendError(ErcohortError):
+    """An inference backend that is not installed or fails on this machine."""
+
+
+class GeoJSONError(ErcohortError):
+    """A GeoJSON file that QuPath would refuse or read as something else."""
+
+
+class SlideError(ErcohortError):
+    """Something wrong with one slide: it becomes a row of the table, and the run goes on.
+
+    Parameters
+    ----------
+    status
+        The slide's status in the table.
+    message
+        One line: what was seen, and the cure.
+    """
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message

@@ -1,0 +1,56 @@
+"""Writing files so that a half-written one is never seen under its final name."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename it to `path` when the block ends without error.
+
+    The temporary name keeps the suffix of `path`, because image writers choose the format by it.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=f".tmp{final.suffix}", dir=final.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write `value` as indented JSON; NaN and infinity are errors, since JSON has neither."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read one JSON file."""
+    return json.loads(Path(path).read_text())
+
+
+def write_table(path: str | os.PathLike[str], table: pl.DataFrame, schema: dict[str, Any]) -> None:
+    """Write a Parquet file whose columns are exactly those of `schema`, in that order (zstd)."""
+    table = table.select([pl.col(name).cast(dtype) for name, dtype in schema.items()])
+    with atomic_path(path) as temporary:
+        table.write_parquet(temporary, compression="zstd")

@@ -1,0 +1,187 @@
+"""What QuPath reads from a GeoJSON collection and its features, decoded with types.
+
+Members that it ignores are ignored here; a member of the wrong type is an error that names feature and
+member. Sources: `QuPathTypeAdapters.java`, `GsonTools.java` of `qupath-core`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from ercohort.errors import GeoJSONError
+from ercohort.geojson_geometry import Geometry
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NULL = Raw(b"null")
+UNCLASSIFIED = "Unclassified"
+OBJECT_TYPES = frozenset({"detection", "annotation", "cell", "tile", "tmaCore", "root"})
+UUID_TEXT = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+CURES = {
+    "geometry.type": "write Point, LineString, Polygon or their Multi kinds",
+    "geometry": 'write {"type": ..., "coordinates": ...} with finite numbers',
+    "nucleusGeometry": 'write {"type": ..., "coordinates": ...} with finite numbers',
+    "id": "write a UUID as text, or leave it out",
+    "properties.measurements": 'write {"name": number, ...} and leave out what has no value',
+    "properties.metadata": "write text values",
+    "properties.color": "write [red, green, blue]",
+    "properties.classification": 'write {"name": "Positive", "color": [250, 62, 62]}',
+}
+"""Start of a member's path to what to write there."""
+
+
+class Classification(Struct):
+    """A class of objects."""
+
+    name: str | None = None
+    names: list[str] | None = None
+    color: list[int] | None = None
+
+
+class Measurement(Struct):
+    """One entry of the list that QuPath wrote before 0.4."""
+
+    name: str
+    value: float | str
+
+
+class Properties(Struct, rename="camel"):
+    """The member `properties` of a feature."""
+
+    object_type: str | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+    old_object_type: str | UnsetType = msgspec.field(default=UNSET, name="object_type")
+    name: str | None = None
+    color: int | list[int] | None = None
+    is_locked: bool = False
+    # Left as bytes: a file has few distinct classes, and each is decoded and checked once.
+    classification: Raw = NULL
+    measurements: dict[str, float | str] | list[Measurement] | None = None
+    metadata: dict[str, str | float | bool | None] | None = None
+    child_objects: list[Raw] | None = None
+
+
+class Feature(Struct, tag_field="type", tag="Feature", rename="camel"):
+    """One object. `object_type` is read only to say that it stands in the wrong place."""
+
+    geometry: Geometry
+    id: str | UnsetType = UNSET
+    properties: Properties | None = None
+    nucleus_geometry: Geometry | None = None
+    object_type: Raw = NULL
+
+
+class Top(Struct):
+    """The top level of a collection, its features not decoded yet."""
+
+    type: str | UnsetType = UNSET
+    features: list[Raw] | UnsetType = UNSET
+    coordinate_frame: dict[str, Any] | None = None
+
+
+_TOP = msgspec.json.Decoder(Top)
+_LIST = msgspec.json.Decoder(list[Raw])
+_FEATURES = msgspec.json.Decoder(list[Feature])
+_CLASSIFICATION = msgspec.json.Decoder(Classification | str | None)
+
+
+def fail(where: str, rule: str, cure: str) -> NoReturn:
+    """Raise the one-line error of a broken rule."""
+    raise GeoJSONError(f"{where}: {rule}; {cure}")
+
+
+def split_collection(where: str, content: bytes) -> tuple[list[Raw], str, Top]:
+    """Split a FeatureCollection, an array of features, a feature or a bare geometry into features.
+
+    Returns
+    -------
+    features
+        JSON of each feature, not decoded.
+    member
+        Name of the member that held them, empty at the top level.
+    top
+        The other members.
+
+    Raises
+    ------
+    GeoJSONError
+        No strict JSON, or nothing of these four.
+    """
+    try:
+        if content.lstrip()[:1] == b"[":
+            return _LIST.decode(content), "", Top()
+        top = _TOP.decode(content)
+    except msgspec.DecodeError as error:
+        fail(where, f"is no GeoJSON ({error})", "write strict UTF-8 JSON: no NaN, no comments")
+    if top.type is UNSET:
+        fail(where, "the top level has no `type`", "write a FeatureCollection")
+    if top.type == "Feature":
+        return [Raw(content)], "", top
+    if top.type != "FeatureCollection":
+        return [Raw(b'{"type":"Feature","geometry":' + content + b"}")], "", top
+    if isinstance(top.features, UnsetType):
+        fail(where, "the FeatureCollection has no `features`", 'write "features": [...]')
+    return top.features, "features", top
+
+
+def decode_features(features: list[Raw], label: str, start: int) -> list[Feature]:
+    """Decode a batch of features; `label` and the number `start` of the first one name them in errors."""
+    try:
+        return _FEATURES.decode(b"[" + b",".join(features) + b"]")
+    except msgspec.DecodeError as error:
+        rule, _, path = str(error).partition(" - at `$[")
+        number, _, member = path.rstrip("`").partition("]")
+        member = member.removeprefix(".")
+        where = f"{label}[{start + int(number or 0)}]" + (f".{member}" if member else "")
+        cures = (text for key, text in CURES.items() if member.startswith(key))
+        fail(where, rule, next(cures, 'write {"type": "Feature", "geometry": ..., "properties": ...}'))
+
+
+def class_path(content: bytes, where: str) -> tuple[str, ...]:
+    """Names of a classification from the base class down, empty if there is none.
+
+    QuPath throws on an object without a colour and then refuses the whole file.
+    """
+    where, cure = f"{where}.properties.classification", CURES["properties.classification"]
+    try:
+        value = _CLASSIFICATION.decode(content)
+    except msgspec.DecodeError as error:
+        fail(where, str(error), cure)
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(":"))
+    names = value.names or (value.name or "").split(":")
+    if not all(names):
+        fail(where, "it has neither `name` nor `names`", cure)
+    if value.color is None:
+        fail(where, "it has no `color`, and QuPath refuses the whole file", cure)
+    if len(value.color) not in (3, 4) or not all(0 <= part <= 255 for part in value.color):
+        fail(where, f"its color {value.color} is not 3 or 4 numbers from 0 to 255", cure)
+    return tuple(name.strip() for name in names)
+
+
+def uuid_numbers(ids: list[str]) -> NDArray[np.uint64] | None:
+    """UUIDs as pairs of 64-bit numbers, shape (n, 2), or None if one of them is no UUID."""
+    text = "".join(ids).encode()
+    if len(text) != 36 * len(ids) or any(len(item) != 36 for item in ids):
+        return None
+    values = _HEX_VALUES[np.frombuffer(text, np.uint8).reshape(-1, 36)]
+    digits = np.delete(values, _DASHES, axis=1)
+    if (digits > 15).any() or (values[:, _DASHES] != _DASH).any():
+        return None
+    return np.ascontiguousarray(digits[:, ::2] << 4 | digits[:, 1::2]).view(">u8").astype(np.uint64)
+
+
+_DASHES = (8, 13, 18, 23)
+_DASH = 16
+_HEX_VALUES = np.full(256, 17, np.uint8)
+_HEX_VALUES[np.frombuffer(b"0123456789abcdef-", np.uint8)] = np.arange(17)
+_HEX_VALUES[np.frombuffer(b"ABCDEF", np.uint8)] = np.arange(10, 16)

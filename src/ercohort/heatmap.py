@@ -1,0 +1,147 @@
+"""Where on the slide the positive nuclei are: percent positive and density in bins over the tissue."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from PIL import Image
+
+from ercohort.canvas import (
+    DENSITY_RAMP,
+    FOOTER,
+    GREY,
+    HEADER,
+    MARGIN,
+    PERCENT_RAMP,
+    RGB,
+    Page,
+    colour_ramp,
+    footer,
+    header,
+    nice_length,
+    scale_bar,
+)
+from ercohort.files import atomic_path
+from ercohort.hotspots import count_bins
+from ercohort.schema import POSITIVE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ercohort.slide import SlideInfo
+
+FEW_NUCLEI = 10
+TITLE = 84
+BAR = 150
+GAP = 40
+
+
+def write_heatmap(
+    path: str | os.PathLike[str],
+    *,
+    info: SlideInfo,
+    nuclei: pl.DataFrame,
+    mask: NDArray[np.bool_],
+    row: Mapping[str, Any],
+) -> None:
+    """Draw percent positive and density of nuclei over the tissue, in bins of 100 to 200 µm.
+
+    Parameters
+    ----------
+    path
+        The picture to write, `.png` or `.jpg`.
+    info
+        Size, bounds and scale of the slide.
+    nuclei
+        Columns x0, y0, x1, y1 (level-0 pixels of the slide frame) and label.
+    mask
+        Tissue over the whole slide, shape (rows, cols).
+    row
+        The slide's row of the cohort table: slide_id, status, message, counts and score.
+    """
+    boxes = nuclei.select("x0", "y0", "x1", "y1").to_numpy().astype(np.float64)
+    is_positive = (nuclei["label"].cast(pl.String) == POSITIVE).to_numpy()
+    width, height = info.bounds[2:]
+    bin_um = float(np.clip(round(max(width, height) * info.mpp / 110, -1), 100, 200))
+    bins = count_bins(boxes, is_positive, info.bounds, bin_um / info.mpp)
+    share = bins.n_positive / np.maximum(bins.n_nuclei, 1)
+    density = bins.n_nuclei / (bin_um / 1000) ** 2
+    top = _round_up(float(np.quantile(density[density > 0], 0.98)) if density.any() else 1000.0)
+    tissue = _Tissue(info, mask, bin_um / info.mpp)
+
+    stacked = width > 1.6 * height
+    size = tissue.fit((2400 - 2 * MARGIN - BAR, 760) if stacked else (960, 960))
+    step = (0, size[1] + TITLE) if stacked else (max(size[0], 560) + BAR + GAP, 0)
+    page_width = max(2 * MARGIN + step[0] + max(size[0], 560) + BAR, 1300)
+    page = Page(page_width, HEADER + TITLE + step[1] + size[1] + GAP + FOOTER)
+    header(page, row)
+    strength = np.clip(bins.n_nuclei / FEW_NUCLEI, 0, 1)
+    picture = tissue.paint(size, colour_ramp(share, PERCENT_RAMP), strength)
+    percent_ticks = [(tick / 100, f"{tick} %") for tick in (0, 25, 50, 75, 100)]
+    note = f"bins of {bin_um:g} µm; pale: fewer than {FEW_NUCLEI} nuclei"
+    _panel(page, (MARGIN, HEADER), "Percent positive", note, picture, PERCENT_RAMP, percent_ticks)
+    picture = tissue.paint(
+        size, colour_ramp(np.minimum(density / top, 1), DENSITY_RAMP), np.sign(bins.n_nuclei)
+    )
+    density_ticks = [(tick / 4, f"{top * tick / 4:,.0f}") for tick in range(5)]
+    corner = (MARGIN + step[0], HEADER + step[1])
+    _panel(page, corner, "Nuclei per mm²", f"bins of {bin_um:g} µm", picture, DENSITY_RAMP, density_ticks)
+    footer(page, row, key=False)
+    with atomic_path(path) as temporary:
+        page.save(temporary)
+
+
+class _Tissue:
+    """The slide's scanned part as a picture: pale tissue with coloured bins over it."""
+
+    def __init__(self, info: SlideInfo, mask: NDArray[np.bool_], side: float) -> None:
+        self.info = info
+        self.side = side
+        self.mask = mask
+
+    def fit(self, room: tuple[int, int]) -> tuple[int, int]:
+        """Size of the picture that fits into `room`."""
+        width, height = self.info.bounds[2:]
+        scale = min(room[0] / width, room[1] / height)
+        return max(round(width * scale), 8), max(round(height * scale), 8)
+
+    def paint(self, size: tuple[int, int], colours: NDArray[np.uint8], strength: NDArray[Any]) -> Image.Image:
+        """Paint bins of shape (rows, cols) with `strength` from 0 to 1 over the tissue."""
+        x, y, width, height = self.info.bounds
+        rows, cols = self.mask.shape
+        down = self.info.width / cols, self.info.height / rows
+        window = (x / down[0], y / down[1], (x + width) / down[0], (y + height) / down[1])
+        pale = Image.fromarray(np.where(self.mask, 232, 255).astype(np.uint8))
+        picture = pale.resize(size, Image.Resampling.BILINEAR, box=window).convert("RGB")
+        opacity = (strength * 255).astype(np.uint8)
+        layer = Image.fromarray(np.dstack([colours, opacity]))
+        covered = (0.0, 0.0, width / self.side, height / self.side)
+        layer = layer.resize(size, Image.Resampling.NEAREST, box=covered)
+        picture.paste(layer, (0, 0), layer)
+        scale_bar(picture, self.info.mpp * width / size[0], size=22)
+        return picture
+
+
+def _panel(
+    page: Page, corner: tuple[int, int], title: str, note: str, picture: Image.Image,
+    ramp: tuple[RGB, ...], ticks: list[tuple[float, str]],
+) -> None:  # fmt: skip
+    x, y = corner
+    length = page.text((x, y + 50), title, 30, bold=True)
+    page.text(
+        (x + length + 20, y + 50), note, 20, colour=GREY, room=max(picture.width, 560) + BAR - length - 20
+    )
+    page.paste(picture, (x, y + TITLE))
+    bar_height = min(picture.height, 520)
+    left, top = x + picture.width + 24, y + TITLE
+    page.colour_bar((left, top, left + 26, top + bar_height), ramp, ticks)
+
+
+def _round_up(value: float) -> float:
+    """Least of 1, 2, 4, 5, 10, ... times a power of ten that is no less than `value`."""
+    power = nice_length(value)
+    return next(power * factor for factor in (1, 1.2, 1.6, 2, 2.5) if power * factor >= value)

@@ -1,0 +1,143 @@
+"""Which fields of a slide are worth a look: the densest, the most and least positive, a typical one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MIN_NUCLEI = 8
+"""A field with fewer nuclei shows nothing about its share of positive ones."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A square window on the slide.
+
+    Parameters
+    ----------
+    name
+        Why it was chosen.
+    x, y, side
+        Upper left corner and side, level-0 pixels of the slide frame.
+    n_nuclei, n_positive
+        Nuclei whose centre lies in it.
+    """
+
+    name: str
+    x: int
+    y: int
+    side: int
+    n_nuclei: int
+    n_positive: int
+
+    @property
+    def percent_positive(self) -> float:
+        """Share of positive nuclei, percent."""
+        return 100 * self.n_positive / max(self.n_nuclei, 1)
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Nuclei counted on a square grid.
+
+    Parameters
+    ----------
+    n_nuclei, n_positive
+        Counts, shape (rows, cols).
+    x, y, side
+        Corner of the first bin and side of a bin, level-0 pixels.
+    """
+
+    n_nuclei: NDArray[np.int64]
+    n_positive: NDArray[np.int64]
+    x: float
+    y: float
+    side: float
+
+
+def count_bins(
+    boxes: NDArray[np.float64], is_positive: NDArray[np.bool_], bounds: tuple[int, int, int, int], side: float
+) -> Bins:
+    """Count nuclei by their centres on a grid of `side` level-0 pixels over `bounds` (x, y, width, height).
+
+    A centre outside the bounds counts in the nearest bin.
+    """
+    x, y, width, height = bounds
+    shape = (max(int(np.ceil(height / side)), 1), max(int(np.ceil(width / side)), 1))
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    cols = np.clip((centres[:, 0] - x) // side, 0, shape[1] - 1).astype(np.int64)
+    rows = np.clip((centres[:, 1] - y) // side, 0, shape[0] - 1).astype(np.int64)
+    flat = rows * shape[1] + cols
+    size = shape[0] * shape[1]
+    return Bins(
+        n_nuclei=np.bincount(flat, minlength=size).reshape(shape),
+        n_positive=np.bincount(flat[is_positive], minlength=size).reshape(shape),
+        x=x,
+        y=y,
+        side=side,
+    )
+
+
+def choose_fields(
+    boxes: NDArray[np.float64], is_positive: NDArray[np.bool_], bounds: tuple[int, int, int, int], side: float
+) -> list[Field]:
+    """Choose up to four different fields, not neighbours where the slide is large enough.
+
+    Parameters
+    ----------
+    boxes
+        x0, y0, x1, y1 of the nuclei, level-0 pixels, shape (n, 4).
+    is_positive
+        Whether each is positive, shape (n,).
+    bounds
+        x, y, width, height of the slide's scanned part.
+    side
+        Side of a field, level-0 pixels; less if the slide is smaller.
+
+    Returns
+    -------
+    list of Field
+        Densest, most positive, least positive, typical; fewer if the slide has no more of them.
+    """
+    side = min(side, bounds[2], bounds[3])
+    bins = count_bins(boxes, is_positive, bounds, side)
+    counts = bins.n_nuclei
+    if counts.max() < MIN_NUCLEI:
+        return []
+    share = bins.n_positive / np.maximum(counts, 1)
+    overall = bins.n_positive.sum() / counts.sum()
+    # A bin at the edge of the tissue holds few nuclei, and few nuclei give extreme shares by chance.
+    fair = counts >= max(MIN_NUCLEI, 0.5 * np.quantile(counts[counts > 0], 0.95))
+    wanted = {"Densest": counts.astype(np.float64)}
+    if overall > 0:
+        wanted["Most positive"] = share
+    if overall < 1:
+        wanted["Least positive"] = -share
+    wanted["Typical"] = -abs(share - overall)
+    reach = 1 if counts.size >= 36 else 0
+    fields = []
+    for name, merit in wanted.items():
+        if not fair.any():
+            break
+        row, col = np.unravel_index(np.argmax(np.where(fair, merit, -np.inf)), fair.shape)
+        fair[max(row - reach, 0) : row + reach + 1, max(col - reach, 0) : col + reach + 1] = False
+        fields.append(_field(name, bins, int(row), int(col), boxes, is_positive, bounds))
+    return fields
+
+
+def _field(
+    name: str, bins: Bins, row: int, col: int,
+    boxes: NDArray[np.float64], is_positive: NDArray[np.bool_], bounds: tuple[int, int, int, int],
+) -> Field:  # fmt: skip
+    """Field over a bin, moved into the bounds and counted there."""
+    side = int(bins.side)
+    x = min(int(bins.x + col * bins.side), bounds[0] + bounds[2] - side)
+    y = min(int(bins.y + row * bins.side), bounds[1] + bounds[3] - side)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 - (x, y)
+    inside = ((centres >= 0) & (centres < side)).all(axis=1)
+    return Field(name, x, y, side, int(inside.sum()), int((inside & is_positive).sum()))

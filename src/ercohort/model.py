@@ -1,0 +1,179 @@
+"""What a detector says about itself: read from its ONNX file without any inference library.
+
+Every job and every start of the workflow checks the model, so it takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ercohort.errors import ModelError
+from ercohort.onnx_wire import FLOAT32, PROTOBUF_LIMIT, NotOnnxError, OnnxGraph, read_onnx
+from ercohort.schema import LABELS
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A detector, as its ONNX file describes it.
+
+    Attributes
+    ----------
+    path
+        The ONNX file.
+    sha256
+        Of the whole file.
+    name, version
+        For the table; the file's stem where the metadata has no name.
+    mpp
+        Scale that the network was trained at, µm per pixel.
+    tile_px
+        Side of the tiles that it was trained on, pixels.
+    fixed_px
+        Side of the input where the file allows only one; None if any multiple of 32 will do.
+    labels
+        Class names in the order of the network's outputs.
+    """
+
+    path: str
+    sha256: str
+    name: str
+    version: str
+    mpp: float
+    tile_px: int
+    fixed_px: int | None
+    labels: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON can hold them."""
+        return asdict(self) | {"labels": list(self.labels)}
+
+
+def read_model(path: str | os.PathLike[str]) -> ModelInfo:
+    """Read and check the metadata of a detector.
+
+    The file must be an ONNX export of a YOLO detector with its raw head: one float32 input (N, 3, height,
+    width), one float32 output (N, 4 + classes, anchors), no NMS in the graph, and `metadata_props` that hold
+    `names` (as Ultralytics writes them: ``{0: 'Positive', 1: 'Negative'}``), `mpp` and `tile_px` (or
+    Ultralytics' `imgsz`).
+
+    Raises
+    ------
+    ModelError
+        One line: what the file lacks and how to cure it.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size >= PROTOBUF_LIMIT:
+            raise NotOnnxError("it is over 2 GB")
+        content = path.read_bytes()
+        graph, properties = read_onnx(content)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; set `model` in config/config.yaml to an ONNX file") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except NotOnnxError as error:
+        raise ModelError(f"{path}: is not an ONNX file ({error}); export the detector to ONNX") from None
+    try:
+        return _check(path, hashlib.sha256(content).hexdigest(), graph, properties)
+    except _RefusedError as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
+class _RefusedError(Exception):
+    """Why a readable ONNX file is no detector for us."""
+
+
+def _check(path: Path, digest: str, graph: OnnxGraph, properties: dict[str, str]) -> ModelInfo:
+    labels = _labels(properties)
+    fixed_px = _check_input(graph)
+    _check_output(graph, labels)
+    if graph.external:
+        raise _RefusedError("its weights are in another file; export it as one file")
+    return ModelInfo(
+        path=str(path),
+        sha256=digest,
+        name=properties.get("name") or path.stem,
+        version=properties.get("version", ""),
+        mpp=_number(properties, "mpp", "scale of the training tiles in µm per pixel, such as 0.5", 0.05, 8.0),
+        tile_px=_tile_px(properties),
+        fixed_px=fixed_px,
+        labels=labels,
+    )
+
+
+def _labels(properties: dict[str, str]) -> tuple[str, ...]:
+    wanted = " and ".join(LABELS)
+    if "names" not in properties:
+        raise _RefusedError(f"has no class names; its metadata_props need `names` with {wanted}")
+    names = _literal(properties["names"])
+    if isinstance(names, dict) and all(isinstance(key, int) for key in names):
+        names = [names[key] for key in sorted(names)] if sorted(names) == list(range(len(names))) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _RefusedError(f"class names are {properties['names']!r}; expected {dict(enumerate(LABELS))}")
+    if sorted(names) != sorted(LABELS):
+        raise _RefusedError(f"its classes are {', '.join(names) or 'none'}; this workflow needs {wanted}")
+    return tuple(names)
+
+
+def _check_input(graph: OnnxGraph) -> int | None:
+    if len(graph.inputs) != 1:
+        raise _RefusedError(f"has {len(graph.inputs)} inputs; a YOLO detector has one")
+    kind, shape = graph.inputs[0]
+    if kind != FLOAT32 or len(shape) != 4 or shape[1] != 3:
+        raise _RefusedError(f"input is {_show(kind, shape)}; expected float32 (N, 3, height, width)")
+    if shape[2] != shape[3]:
+        raise _RefusedError(
+            f"input is {_show(kind, shape)}, which is not square; export it with dynamic=True"
+        )
+    if shape[0] not in (None, 1):
+        raise _RefusedError(f"input takes {shape[0]} tiles at a time only; export it with dynamic=True")
+    return shape[2]
+
+
+def _check_output(graph: OnnxGraph, labels: tuple[str, ...]) -> None:
+    if len(graph.outputs) != 1:
+        raise _RefusedError(f"has {len(graph.outputs)} outputs; a YOLO detector has one (no masks)")
+    kind, shape = graph.outputs[0]
+    if kind != FLOAT32 or len(shape) != 3 or shape[1] != 4 + len(labels):
+        raise _RefusedError(
+            f"output is {_show(kind, shape)}; expected the raw YOLO head, float32 (N, {4 + len(labels)}, "
+            "anchors): export without NMS (nms=False, end2end=False)"
+        )
+
+
+def _tile_px(properties: dict[str, str]) -> int:
+    size = _literal(properties.get("imgsz", ""))
+    if "tile_px" not in properties and isinstance(size, list) and size:
+        properties = {**properties, "tile_px": str(size[0])}
+    return int(_number(properties, "tile_px", "side of the training tiles in pixels, such as 640", 32, 8192))
+
+
+def _number(properties: dict[str, str], key: str, meaning: str, least: float, most: float) -> float:
+    if key not in properties:
+        raise _RefusedError(f"its metadata_props lack `{key}` ({meaning}); add it to the ONNX file")
+    try:
+        value = float(properties[key])
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most:
+        raise _RefusedError(f"its `{key}` is {properties[key]!r}; expected {meaning}")
+    return value
+
+
+def _literal(text: str) -> Any:
+    """Evaluate a Python or JSON literal; None if it is none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _show(kind: int, shape: tuple[int | None, ...]) -> str:
+    dims = ", ".join("any" if dim is None else str(dim) for dim in shape)
+    return f"{'float32' if kind == FLOAT32 else f'data type {kind}'} ({dims})"

@@ -1,0 +1,262 @@
+"""Pictures that a pathologist checks at a glance.
+
+The overlay shows a slide with its tissue outline and nuclei, and fields at reading scale with each nucleus
+outlined. A slide without a result gets a card that says why.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import polars as pl
+from PIL import Image, ImageDraw, ImageFilter
+
+from ercohort.canvas import (
+    AMBER,
+    FOOTER,
+    GREY,
+    HEADER,
+    INK,
+    MARGIN,
+    PAPER,
+    RULE,
+    TISSUE_EDGE,
+    Page,
+    badge,
+    draw_ellipses,
+    footer,
+    header,
+    scale_bar,
+    wrap,
+)
+from ercohort.errors import SlideError
+from ercohort.files import atomic_path
+from ercohort.geojson import COLOURS, NOTICE
+from ercohort.heatmap import write_heatmap
+from ercohort.hotspots import Field, choose_fields
+from ercohort.schema import LABELS, NEGATIVE, POSITIVE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ercohort.slide import SlideInfo
+
+__all__ = ["write_card", "write_heatmap", "write_overlay"]
+
+FIELD_UM = (100.0, 200.0)
+"""Least and greatest side of an inset, µm: 200 is about half of a microscope's field at 40x. On a slide of
+less than 0.8 mm it is a quarter of the slide, so that insets show more than the overview does."""
+
+PAGE_WIDTH = 2400
+GAP = 28
+CAPTION = 48
+EDGE = 2
+MIN_OUTLINE_PX = 6.0
+"""Nuclei smaller than this on the overview are drawn as a tint."""
+
+
+class Pixels(Protocol):
+    """What the overlay needs of a slide; `ercohort.slide.Slide` has it."""
+
+    info: SlideInfo
+
+    def read(
+        self, x: int, y: int, w: int, h: int, *, size: tuple[int, int] | None = None
+    ) -> NDArray[np.uint8]:
+        """Window in level-0 pixels as RGB of `size` (width, height)."""
+
+    def thumbnail(self, mpp: float) -> NDArray[np.uint8]:
+        """Whole slide at about `mpp` µm per pixel."""
+
+
+def write_overlay(
+    path: str | os.PathLike[str],
+    *,
+    slide: Pixels,
+    nuclei: pl.DataFrame,
+    mask: NDArray[np.bool_],
+    row: Mapping[str, Any],
+) -> None:
+    """Draw the slide with its nuclei, and up to four fields at reading scale.
+
+    Parameters
+    ----------
+    path
+        The picture to write, `.jpg` or `.png`; at most 2400 px wide.
+    slide
+        Source of pixels.
+    nuclei
+        Columns x0, y0, x1, y1 (level-0 pixels of the slide frame) and label.
+    mask
+        Tissue over the whole slide, shape (rows, cols).
+    row
+        The slide's row of the cohort table: slide_id, status, message, counts and score.
+    """
+    boxes = nuclei.select("x0", "y0", "x1", "y1").to_numpy().astype(np.float64)
+    labels = (nuclei["label"].cast(pl.String) == NEGATIVE).to_numpy().astype(np.int64)
+    info = slide.info
+    side = float(np.clip(min(info.bounds[2:]) * info.mpp / 4, *FIELD_UM)) / info.mpp
+    fields = choose_fields(boxes, labels == LABELS.index(POSITIVE), info.bounds, side)
+    layout = _Layout.of(info.bounds, n_insets=len(fields))
+    page = Page(*layout.page)
+    header(page, row)
+    page.paste(_overview(slide, layout, boxes, labels, mask, fields), layout.corner)
+    for field, letter, corner in zip(fields, "ABCD", layout.insets, strict=False):
+        _inset(page, field, letter, corner, layout.inset_side, slide, boxes, labels)
+    footer(page, row, key=True)
+    with atomic_path(path) as temporary:
+        page.save(temporary)
+
+
+def write_card(path: str | os.PathLike[str], *, slide_id: str, status: str, message: str) -> None:
+    """Write a plain card in place of a picture: the slide's name, its status and what to do about it."""
+    page = Page(1200, 600)
+    page.text((MARGIN, 96), slide_id, 44, bold=True, room=1200 - 2 * MARGIN)
+    length = page.text((MARGIN + 20, 172), status.replace("_", " "), 28, bold=True, colour=AMBER)
+    page.draw.rounded_rectangle((MARGIN, 134, MARGIN + length + 40, 188), 12, outline=AMBER, width=3)
+    for number, line in enumerate(wrap(message, 26, 1200 - 2 * MARGIN)[:8]):
+        page.text((MARGIN, 248 + 38 * number), line, 26)
+    page.draw.line((MARGIN, 534, 1200 - MARGIN, 534), fill=RULE, width=2)
+    page.text((MARGIN, 570), "No picture: this slide has no result.", 21, colour=GREY)
+    page.text((1200 - MARGIN, 570), NOTICE, 21, bold=True, align="right")
+    with atomic_path(path) as temporary:
+        page.save(temporary)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where things stand on the page, pixels; `scale` is overview pixels per level-0 pixel."""
+
+    page: tuple[int, int]
+    corner: tuple[int, int]
+    overview: tuple[int, int]
+    scale: float
+    inset_side: int
+    insets: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, bounds: tuple[int, int, int, int], *, n_insets: int) -> _Layout:
+        """Insets two by two beside an upright slide, in one row under a wide one."""
+        _, _, width, height = bounds
+        beside = width < 1.2 * height and n_insets > 0
+        room = (1180, 1180) if beside else (PAGE_WIDTH - 2 * MARGIN, 1500)
+        scale = min(room[0] / width, room[1] / height)
+        size = max(round(width * scale), 2), max(round(height * scale), 2)
+        if beside:
+            left = MARGIN + size[0] + GAP
+            side = (size[1] - GAP - 2 * CAPTION) // 2
+            step = side + GAP, side + CAPTION + GAP
+            insets = tuple(
+                (left + col * step[0], HEADER + line * step[1]) for line in (0, 1) for col in (0, 1)
+            )
+            page = (left + 2 * step[0] - GAP + MARGIN, HEADER + size[1] + GAP + FOOTER)
+            return cls(page, (MARGIN, HEADER), size, scale, side, insets)
+        side = (PAGE_WIDTH - 2 * MARGIN - 3 * GAP) // 4
+        below = HEADER + size[1] + GAP
+        insets = tuple((MARGIN + col * (side + GAP), below) for col in range(4))
+        page = (PAGE_WIDTH, below + (side + CAPTION + GAP if n_insets else 0) + FOOTER)
+        return cls(page, ((PAGE_WIDTH - size[0]) // 2, HEADER), size, scale, side, insets)
+
+
+def _overview(
+    slide: Pixels, layout: _Layout, boxes: NDArray[np.float64], labels: NDArray[np.int64],
+    mask: NDArray[np.bool_], fields: list[Field],
+) -> Image.Image:  # fmt: skip
+    """Draw the slide's scanned part with tissue outline, nuclei and the places of the insets."""
+    x, y, width, height = slide.info.bounds
+    picture = _slide_picture(slide, layout)
+    local = (boxes - np.array([x, y, x, y])) * layout.scale
+    sizes = (local[:, 2:] - local[:, :2]).mean(axis=1)
+    if len(sizes) and np.median(sizes) >= MIN_OUTLINE_PX:
+        draw_ellipses(picture, local, labels, width=float(np.clip(np.median(sizes) / 12, 1.0, 2.5)))
+    elif len(sizes):
+        picture = _tinted(picture, local, labels)
+    rows, cols = mask.shape
+    down = slide.info.width / cols, slide.info.height / rows
+    window = (x / down[0], y / down[1], (x + width) / down[0], (y + height) / down[1])
+    _outline_tissue(picture, mask, window)
+    draw = ImageDraw.Draw(picture)
+    for field, letter in zip(fields, "ABCD", strict=False):
+        x0, y0 = (field.x - x) * layout.scale, (field.y - y) * layout.scale
+        side = max(field.side * layout.scale, 14.0)
+        for grow, colour, line in ((2, PAPER, 7), (0, INK, 3)):
+            draw.rectangle(
+                (x0 - grow, y0 - grow, x0 + side + grow, y0 + side + grow), outline=colour, width=line
+            )
+        if side < min(layout.overview):
+            centre = np.clip((x0, y0), 20, np.subtract(layout.overview, 20))
+            badge(draw, (float(centre[0]), float(centre[1])), letter, 22)
+    scale_bar(picture, slide.info.mpp / layout.scale, size=26)
+    return picture
+
+
+def _slide_picture(slide: Pixels, layout: _Layout) -> Image.Image:
+    x, y, width, height = slide.info.bounds
+    try:
+        if layout.scale >= 0.25:
+            return Image.fromarray(slide.read(x, y, width, height, size=layout.overview))
+        whole = slide.thumbnail(slide.info.mpp / layout.scale)
+    except SlideError:
+        return Image.new("RGB", layout.overview, RULE)
+    down = slide.info.width / whole.shape[1], slide.info.height / whole.shape[0]
+    window = (x / down[0], y / down[1], (x + width) / down[0], (y + height) / down[1])
+    return Image.fromarray(whole).resize(layout.overview, Image.Resampling.LANCZOS, box=window)
+
+
+def _tinted(picture: Image.Image, local: NDArray[np.float64], labels: NDArray[np.int64]) -> Image.Image:
+    """Tint where nuclei are: the colour mixes the classes, the strength grows with their number."""
+    from scipy.ndimage import gaussian_filter
+
+    width, height = picture.size
+    cols = ((local[:, 0] + local[:, 2]) / 2).astype(np.int64).clip(0, width - 1)
+    rows = ((local[:, 1] + local[:, 3]) / 2).astype(np.int64).clip(0, height - 1)
+    layers = []
+    for label in range(len(LABELS)):
+        chosen = labels == label
+        flat = np.bincount(rows[chosen] * width + cols[chosen], minlength=width * height)
+        layers.append(gaussian_filter(flat.reshape(height, width).astype(np.float32), 1.1))
+    counts = np.stack(layers, axis=-1)
+    total = counts.sum(axis=-1, keepdims=True)
+    colour = counts @ np.array([COLOURS[label] for label in LABELS], np.float32) / np.maximum(total, 1e-6)
+    # One nucleus alone peaks at 0.13 per pixel and is to be seen; many hide the slide by 85 % at most.
+    strength = 0.85 * (1 - np.exp(-8 * total))
+    base = 0.75 * np.asarray(picture, np.float32) + 0.25 * 255
+    return Image.fromarray((base + strength * (colour - base)).round().astype(np.uint8))
+
+
+def _outline_tissue(
+    picture: Image.Image, mask: NDArray[np.bool_], window: tuple[float, float, float, float]
+) -> None:
+    """Draw the border of the tissue mask; a border that is the picture's own edge is left out."""
+    tissue = Image.fromarray(mask.astype(np.uint8) * 255)
+    tissue = tissue.resize(picture.size, Image.Resampling.BILINEAR, box=window)
+    solid = np.where(np.asarray(tissue) >= 128, 255, 0).astype(np.uint8)
+    wider = Image.fromarray(np.pad(solid, EDGE, mode="edge")).filter(ImageFilter.MinFilter(2 * EDGE + 1))
+    inner = np.asarray(wider)[EDGE:-EDGE, EDGE:-EDGE]
+    picture.paste(TISSUE_EDGE, (0, 0), Image.fromarray((solid - inner) // 4 * 3))
+
+
+def _inset(
+    page: Page, field: Field, letter: str, corner: tuple[int, int], side: int,
+    slide: Pixels, boxes: NDArray[np.float64], labels: NDArray[np.int64],
+) -> None:  # fmt: skip
+    """One field at reading scale with its nuclei outlined, and its caption."""
+    scale = side / field.side
+    try:
+        picture = Image.fromarray(slide.read(field.x, field.y, field.side, field.side, size=(side, side)))
+    except SlideError:
+        picture = Image.new("RGB", (side, side), RULE)
+    local = (boxes - np.array([field.x, field.y, field.x, field.y])) * scale
+    seen = (local[:, 2:] > 0).all(axis=1) & (local[:, :2] < side).all(axis=1)
+    draw_ellipses(picture, local[seen], labels[seen], width=2.4)
+    scale_bar(picture, slide.info.mpp / scale, size=20)
+    badge(ImageDraw.Draw(picture), (30, 30), letter, 24)
+    page.paste(picture, corner)
+    x, y = corner[0], corner[1] + side + 32
+    length = page.text((x, y), field.name, 22, bold=True)
+    counts = f"{field.n_nuclei:,} nuclei · {field.percent_positive:.0f} % positive"
+    page.text((x + side, y), counts, 21, colour=GREY, align="right", room=side - length - 14)

@@ -1,0 +1,114 @@
+"""The whole path of one slide by hand, without Snakemake: `ercohort run`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ercohort import steps
+from ercohort.config import Config
+from ercohort.errors import InputError
+from ercohort.files import read_json
+from ercohort.model import read_model
+from ercohort.sheet import SLIDE_ID
+
+Report = Callable[[str, int, int], None]
+"""Called with (step, done, in all)."""
+
+STEPS = ("tissue", "tiles", "nuclei", "merge", "QuPath file", "pictures")
+
+
+@dataclass(frozen=True)
+class SlideRun:
+    """What `run_slide` made: the slide's folder, and its row of the cohort table."""
+
+    folder: Path
+    row: dict[str, Any]
+
+
+def run_slide(
+    path: str, out: Path, config: Config, *, mpp: float | None, gpu: int, report: Report
+) -> SlideRun:
+    """Take one slide from its file to its row, through the same steps as the workflow.
+
+    Parameters
+    ----------
+    path
+        The slide file or DICOM folder.
+    out
+        Folder that gets the files which the workflow writes to `results/slides/{slide}/`.
+    mpp
+        µm per pixel; None if the file is to be believed.
+    gpu
+        0 for the CPU.
+    report
+        Told of every step and, while nuclei are detected, of every tile.
+
+    Raises
+    ------
+    InputError
+        The file's name makes no slide id.
+    """
+    from ercohort.slide.convert import needs_conversion
+
+    slide_id = _slide_id(path)
+    detector = read_model(config.model)
+    threads = len(os.sched_getaffinity(0))
+    out.mkdir(parents=True, exist_ok=True)
+    engine, shard, shard_record = out / "engine.json", out / "shard.parquet", out / "shard.json"
+    steps.prepare_engine(
+        model=config.model, backend=config.backend, precision=config.precision, output=engine
+    )
+    report("tissue", 0, 1)
+    readable: str | None = path if os.path.exists(path) else None
+    if readable and needs_conversion(path):
+        readable = str(out / "converted.tif")
+        steps.convert_slide(path=path, mpp=mpp, slide=readable, record=out / "converted.json")
+    steps.mask_tissue(
+        slide_id=slide_id, path=path, readable=readable, mpp=mpp, settings=config.tissue, folder=out
+    )
+    report("tiles", 0, 1)
+    steps.lay_out_tiles(detector_mpp=detector.mpp, n_shards=1, settings=config.tiles, folder=out)
+    steps.detect_nuclei(
+        shard=1,
+        model=config.model,
+        engine=engine,
+        settings=config.detect,
+        tile_settings=config.tiles,
+        gpu=gpu,
+        threads=threads,
+        folder=out,
+        detections=shard,
+        record=shard_record,
+        progress=lambda done, total: report("nuclei", done, total),
+    )
+    report("merge", 0, 1)
+    steps.merge_slide(
+        detections=[shard],
+        records=[shard_record],
+        settings=config.detect,
+        detector_mpp=detector.mpp,
+        folder=out,
+    )
+    shard.unlink()
+    shard_record.unlink()
+    report("QuPath file", 0, 1)
+    steps.export_geojson(settings=config.geojson, folder=out)
+    report("pictures", 0, 1)
+    steps.draw_pictures(folder=out)
+    return SlideRun(out, read_json(out / "summary.json")["row"])
+
+
+def _slide_id(path: str) -> str:
+    stem = Path(path).resolve().stem
+    if not SLIDE_ID.fullmatch(stem):
+        cleaned = "".join(letter if SLIDE_ID.fullmatch("a" + letter) else "_" for letter in stem).lstrip(
+            "_.-"
+        )
+        if not cleaned:
+            raise InputError(f"{path}: its name makes no slide id; rename the file with letters or digits")
+        return cleaned
+    return stem

@@ -1,0 +1,165 @@
+"""The sample sheet: which slides make the cohort.
+
+A tab-separated file with a header. `slide_id` and `path` are required; `mpp` overrides what the file says;
+every other column is carried into the cohort table as it stands. Lines that start with `#` are comments.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ercohort.errors import InputError
+from ercohort.schema import COHORT_COLUMNS
+
+SLIDE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""A slide id names folders and files, so it holds nothing that a shell, a path or a spreadsheet acts on."""
+
+REQUIRED = ("slide_id", "path")
+KNOWN = (*REQUIRED, "mpp")
+RESERVED = frozenset({"status", "message", *COHORT_COLUMNS}) - {"mpp"}
+MAX_ID_LENGTH = 100
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of the sheet.
+
+    Parameters
+    ----------
+    slide_id
+        Unique name of the slide; names its folder under `results/slides/`.
+    path
+        The slide file (or DICOM folder), as the workflow opens it.
+    mpp
+        µm per pixel given by the sheet; None if the file is to be believed.
+    extra
+        The row's other columns, as text.
+    """
+
+    slide_id: str
+    path: str
+    mpp: float | None = None
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def read_sheet(path: str | Path) -> dict[str, Sample]:
+    """Read and check a sample sheet.
+
+    Relative slide paths are relative to the working directory, or, where no such file is, to the sheet's
+    own folder, so that a sheet can travel with its slides.
+
+    Returns
+    -------
+    The rows by slide id, in the order of the sheet.
+
+    Raises
+    ------
+    InputError
+        One line per mistake: the file, the row as a text editor numbers it, what is wrong and the cure.
+    """
+    sheet = Path(path)
+    try:
+        text = sheet.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(
+            f"{sheet}: no such file; make it with the columns slide_id and path, or name yours as `samples:` "
+            "in config/config.yaml"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{sheet}: cannot be read as UTF-8 text: {error}; save it as UTF-8 TSV") from None
+    lines = [
+        (number, line)
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip() and not line.startswith("#")
+    ]
+    if not lines:
+        raise InputError(
+            f"{sheet}: is empty; the first line names the columns: slide_id, path, mpp (optional)"
+        )
+    header = _split(lines[0][1])
+    _check_header(sheet, header)
+    if len(lines) == 1:
+        raise InputError(f"{sheet}: has a header but no slides; add one row per slide")
+    samples: dict[str, Sample] = {}
+    seen: set[str] = set()
+    mistakes: list[str] = []
+    for number, line in lines[1:]:
+        cells = _split(line)
+        sample, found = _check_row(header, cells, sheet)
+        if sample.slide_id.casefold() in seen and not found:
+            found = [
+                f"slide_id {sample.slide_id!r} is there twice (upper and lower case count as one); rename it"
+            ]
+        mistakes += [f"{sheet}, line {number}: {mistake}" for mistake in found]
+        seen.add(sample.slide_id.casefold())
+        samples[sample.slide_id] = sample
+    if mistakes:
+        raise InputError("\n".join(mistakes))
+    return samples
+
+
+def _split(line: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], delimiter="\t"))]
+
+
+def _check_header(sheet: Path, header: list[str]) -> None:
+    for column in REQUIRED:
+        if column not in header:
+            close = difflib.get_close_matches(column, header, n=1)
+            hint = f"; rename column `{close[0]}`" if close else ""
+            if len(header) == 1 and ("," in header[0] or ";" in header[0]):
+                hint = "; separate the columns by tabs, not commas"
+            raise InputError(f"{sheet}, line 1: column `{column}` is missing{hint}")
+    for column in header:
+        if not column:
+            raise InputError(f"{sheet}, line 1: a column has no name; name it or remove the extra tab")
+        if header.count(column) > 1:
+            raise InputError(f"{sheet}, line 1: column `{column}` is there twice; rename one")
+        if column in RESERVED:
+            raise InputError(f"{sheet}, line 1: column `{column}` is one that ercohort writes; rename yours")
+
+
+def _check_row(header: list[str], cells: list[str], sheet: Path) -> tuple[Sample, list[str]]:
+    if len(cells) > len(header):
+        return Sample(cells[0], ""), [f"has {len(cells)} cells for {len(header)} columns; remove a tab"]
+    row = dict(zip(header, [*cells, *[""] * (len(header) - len(cells))], strict=True))
+    slide_id, path = row["slide_id"], row["path"]
+    mistakes = list(_mistakes(slide_id, path, row.get("mpp", "")))
+    mpp = None if mistakes or not row.get("mpp") else float(row["mpp"])
+    extra = {name: value for name, value in row.items() if name not in KNOWN}
+    return Sample(slide_id, _resolve(path, sheet), mpp, extra), mistakes
+
+
+def _mistakes(slide_id: str, path: str, mpp: str) -> Iterator[str]:
+    if not slide_id:
+        yield "slide_id is empty; give the slide a name"
+    elif not SLIDE_ID.fullmatch(slide_id) or ".." in slide_id or slide_id.endswith("."):
+        yield (
+            f"slide_id {slide_id!r} may hold only letters, digits, `_`, `-` and single `.`, "
+            "and must begin with a letter or digit; rename it"
+        )
+    elif len(slide_id) > MAX_ID_LENGTH:
+        yield f"slide_id has {len(slide_id)} characters, {MAX_ID_LENGTH} at most; shorten it"
+    if not path:
+        yield "path is empty; name the slide file"
+    if mpp:
+        try:
+            value = float(mpp)
+        except ValueError:
+            yield f"mpp {mpp!r} is no number; write µm per pixel as 0.25, or leave it empty"
+            return
+        if not (math.isfinite(value) and value > 0):
+            yield f"mpp {mpp} must be above 0; write µm per pixel as 0.25, or leave it empty"
+
+
+def _resolve(path: str, sheet: Path) -> str:
+    beside = sheet.parent / path
+    if not Path(path).exists() and beside.exists():
+        return str(beside)
+    return path

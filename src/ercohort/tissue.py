@@ -1,0 +1,276 @@
+"""Telling tissue from glass, at a few µm per pixel.
+
+Optical density above the glass of this very slide decides, not its brightness: pale haematoxylin on a
+bright scanner and dense DAB on a dark one then have the same threshold. Everything works on one small
+picture of the whole slide.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ercohort.config import TissueSettings
+from ercohort.errors import InputError
+from ercohort.files import atomic_path
+from ercohort.slide import Slide
+
+NO_GLASS_LEAST = 220.0
+"""Least brightness of glass that is assumed where a field shows none."""
+
+_WHITE = (255.0, 255.0, 255.0)
+
+_DARK = 45
+"""Channels all below this: no transmitted light reaches here. The darkest DAB passes more of the red."""
+
+_HOLE_MM2 = 0.05
+"""Holes up to this area belong to the tissue (lumina, fat cells); larger ones are glass."""
+
+_CLOSING_UM = 24.0
+"""Gaps up to twice this are closed: nuclei in pale stroma become one piece."""
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """Where the tissue of a slide is.
+
+    Attributes
+    ----------
+    mask
+        (rows, cols) bool, widened by the margin; pixel (row, col) covers level 0 from
+        (col * downsample_x, row * downsample_y) to one mask pixel further. Parts of the slide that cannot
+        be read count as tissue, so that their tiles are tried, fail, and are reported.
+    downsample_x, downsample_y
+        Level-0 pixels per mask pixel.
+    background
+        Colour of the glass, RGB 0 to 255: the reference of optical density.
+    area_mm2
+        Area of tissue before it was widened, mm².
+    thumbnail
+        (rows, cols, 3) uint8 RGB, the slide at the scale of the mask.
+    """
+
+    mask: NDArray[np.bool_]
+    downsample_x: float
+    downsample_y: float
+    background: tuple[float, float, float]
+    area_mm2: float
+    thumbnail: NDArray[np.uint8]
+
+
+def find_tissue(slide: Slide, settings: TissueSettings, *, threads: int = 1) -> Tissue:
+    """Find the tissue of a brightfield slide; the mask of a fluorescence slide is empty.
+
+    Raises
+    ------
+    SlideError
+        `unreadable`, if no part of the slide can be decoded.
+    """
+    overview = slide.overview(settings.mpp, threads=threads)
+    step_x, step_y = overview.step
+    scale_um = slide.info.mpp * (step_x + step_y) / 2
+    picture = overview.pixels
+    surroundings = _surroundings(picture, slide.info.background if slide.info.has_bounds else None)
+    shown = overview.readable & ~surroundings
+    glass = estimate_glass(picture, shown)
+    tissue = np.zeros(picture.shape[:2], bool)
+    if _is_brightfield(picture, surroundings, glass):
+        glass = glass or _brightest(picture[shown])
+        tissue = _clean(_densities(picture, glass, ~shown), settings, scale_um)
+    area_mm2 = float(tissue.sum()) * scale_um**2 / 1e6
+    mask = _widen(tissue, settings.margin_um / scale_um) & ~surroundings | ~overview.readable
+    return Tissue(mask, step_x, step_y, glass or _WHITE, area_mm2, picture)
+
+
+def no_tissue() -> Tissue:
+    """Return what stands for the tissue of a slide that could not be opened: one pixel of glass."""
+    return Tissue(np.zeros((1, 1), bool), 1.0, 1.0, _WHITE, 0.0, np.full((1, 1, 3), 255, np.uint8))
+
+
+def save_tissue(
+    tissue: Tissue, mask_path: str | os.PathLike[str], thumbnail_path: str | os.PathLike[str]
+) -> None:
+    """Write the mask (PNG, 0 and 255) and the thumbnail (JPEG)."""
+    with atomic_path(mask_path) as temporary:
+        Image.fromarray(tissue.mask.astype(np.uint8) * 255).save(temporary)
+    with atomic_path(thumbnail_path) as temporary:
+        Image.fromarray(tissue.thumbnail).save(temporary, quality=90)
+
+
+def load_tissue_mask(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
+    """Read a mask that `save_tissue` wrote, (rows, cols) bool.
+
+    Raises
+    ------
+    InputError
+        If it is no picture.
+    """
+    try:
+        # Masks of ours may exceed the size at which Pillow suspects an attack.
+        with Image.open(Path(path)) as image:
+            return np.asarray(image.convert("L")) > 127
+    except (OSError, SyntaxError) as error:
+        raise InputError(f"{path}: not a tissue mask ({error}); delete it, and run again") from None
+
+
+def estimate_glass(
+    picture: NDArray[np.uint8], usable: NDArray[np.bool_]
+) -> tuple[float, float, float] | None:
+    """Return the colour of empty glass, RGB 0 to 255, or None where the picture shows none.
+
+    Glass is bright, nearly grey and smooth, and of all such things on a slide the brightest: the median
+    of the smooth pixels close to their brightest percent.
+
+    Parameters
+    ----------
+    picture
+        (rows, cols, 3) uint8 RGB at a few µm per pixel.
+    usable
+        (rows, cols) bool: pixels that show the slide.
+    """
+    from scipy import ndimage
+
+    values = picture.astype(np.int16)
+    low = values.min(axis=2)
+    relief = ndimage.maximum_filter(low, 3) - ndimage.minimum_filter(low, 3)
+    smooth = usable & (relief <= 10) & (low >= 170) & (values.max(axis=2) - low <= 30)
+    enough = max(12, 0.004 * usable.sum())
+    if smooth.sum() < enough:
+        return None
+    level = np.percentile(low[smooth], 98)
+    glass = smooth & (low >= level - 12)
+    if glass.sum() < enough:
+        return None
+    red, green, blue = np.median(picture[glass], axis=0)
+    return float(red), float(green), float(blue)
+
+
+def _brightest(pixels: NDArray[np.uint8]) -> tuple[float, float, float]:
+    """Return the glass to assume for a field that is all tissue: its clearest gaps, if these are bright."""
+    red, green, blue = np.maximum(np.percentile(pixels, 99, axis=0), NO_GLASS_LEAST)
+    return float(red), float(green), float(blue)
+
+
+def _surroundings(picture: NDArray[np.uint8], background: tuple[int, int, int] | None) -> NDArray[np.bool_]:
+    """Return what was never scanned: large black areas, and (if the file has bounds) composited ones."""
+    from scipy import ndimage
+
+    dark = picture.max(axis=2) < _DARK
+    pieces, n = ndimage.label(dark)
+    sizes = np.bincount(pieces.ravel(), minlength=n + 1)
+    sizes[0] = 0
+    surroundings = np.asarray((sizes >= 200)[pieces])
+    if surroundings.any():
+        surroundings = ndimage.binary_dilation(surroundings, iterations=2)  # its edge is mixed with glass
+    if background is not None:
+        surroundings |= (picture == np.array(background, np.uint8)).all(axis=2)
+    return surroundings
+
+
+def _is_brightfield(
+    picture: NDArray[np.uint8],
+    surroundings: NDArray[np.bool_],
+    glass: tuple[float, float, float] | None,
+) -> bool:
+    """Tell light through tissue from light out of it: fluorescence is black with a few coloured spots."""
+    inside = picture[~surroundings]
+    if not len(inside):
+        return False
+    if (picture.max(axis=2) < _DARK).mean() > 0.2:  # around the glass, or is it the dark of fluorescence?
+        return glass is not None and float(np.median(inside.max(axis=1))) >= 2 * _DARK
+    return float(np.percentile(inside.min(axis=1), 99)) >= 2 * _DARK
+
+
+def _densities(
+    picture: NDArray[np.uint8], glass: tuple[float, float, float], blank: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return optical density above the glass, (rows, cols, 3); 0 where `blank`."""
+    light = np.maximum(picture, 1).astype(np.float32) / np.array(glass, np.float32)
+    return np.where(blank[..., None], np.float32(0), -np.log10(light)).astype(np.float32)
+
+
+def _clean(densities: NDArray[np.float32], settings: TissueSettings, scale_um: float) -> NDArray[np.bool_]:
+    from scipy import ndimage
+
+    density = densities.max(axis=2)  # a single stain leaves one channel nearly clear
+    smooth = ndimage.gaussian_filter(density, 1.0, mode="nearest")
+    found = smooth > max(settings.min_od, _glass_noise(smooth))
+    if not found.any():
+        return found
+    padded = np.pad(found, 8, mode="edge")  # tissue goes on past the edge of a field
+    disk = _disk(min(_CLOSING_UM / scale_um, 8.0))
+    closed = ndimage.binary_closing(padded, disk)[8:-8, 8:-8] | found
+    pixel_mm2 = scale_um**2 / 1e6
+    filled = _fill_holes(closed, _HOLE_MM2 / pixel_mm2)
+    # A field can be smaller than the least piece that counts on a slide.
+    least = min(settings.min_area_mm2 / pixel_mm2, 0.05 * density.size)
+    return _drop_pieces(filled, densities, least)
+
+
+def _glass_noise(smooth: NDArray[np.float32]) -> float:
+    """Return the density that noise and shading of the glass reach.
+
+    Only glass is brighter than glass: its spread to that side is known, and taken for the other side too.
+    """
+    brighter = smooth[smooth < 0]
+    spread = float(np.sqrt(np.mean(np.square(brighter)))) if brighter.size else 0.0
+    return min(4.0 * spread, 0.08)
+
+
+def _fill_holes(mask: NDArray[np.bool_], most: float) -> NDArray[np.bool_]:
+    from scipy import ndimage
+
+    pieces, n = ndimage.label(~mask)
+    sizes = np.bincount(pieces.ravel(), minlength=n + 1)
+    edge = np.unique(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]))
+    small = sizes <= most
+    small[edge] = False
+    small[0] = False
+    return np.asarray(mask | small[pieces])
+
+
+def _drop_pieces(mask: NDArray[np.bool_], densities: NDArray[np.float32], least: float) -> NDArray[np.bool_]:
+    """Drop small pieces, and those that are weak, grey and smooth at once: shading of the glass."""
+    from scipy import ndimage
+
+    pieces, n = ndimage.label(mask, np.ones((3, 3), bool))
+    if n == 0:
+        return mask
+    index = np.arange(1, n + 1)
+    density = densities.max(axis=2)
+    means = np.stack([ndimage.mean(densities[..., channel], pieces, index) for channel in range(3)])
+    dense = means.max(axis=0) >= 0.15
+    coloured = means.max(axis=0) - means.min(axis=0) >= 0.015
+    textured = ndimage.mean(_texture(density), pieces, index) >= 0.008
+    keep = np.zeros(n + 1, bool)
+    keep[1:] = (ndimage.sum_labels(mask, pieces, index) >= least) & (dense | coloured | textured)
+    return np.asarray(keep[pieces])
+
+
+def _texture(density: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the local standard deviation (3 x 3) of density."""
+    from scipy import ndimage
+
+    mean = ndimage.uniform_filter(density, 3)
+    square = ndimage.uniform_filter(density * density, 3)
+    return np.asarray(np.sqrt(np.maximum(square - mean * mean, 0)))
+
+
+def _widen(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+    from scipy import ndimage
+
+    if radius < 0.5 or not mask.any():
+        return mask
+    return np.asarray(ndimage.distance_transform_edt(~mask) <= radius)
+
+
+def _disk(radius: float) -> Any:
+    reach = int(radius)
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    return x * x + y * y <= radius * radius

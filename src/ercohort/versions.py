@@ -1,0 +1,18 @@
+"""Version of each step's results.
+
+Snakemake sees a step's version as a parameter and runs the step again when it changes. Raise a number in
+the same commit that changes what the step writes; nothing else (a touched file, a pulled branch) makes a
+step run again.
+"""
+
+STEP_VERSION: dict[str, int] = {
+    "engine": 1,
+    "convert": 1,
+    "tissue_mask": 1,
+    "tile_manifest": 1,
+    "detect_shard": 1,
+    "merge": 1,
+    "geojson": 1,
+    "overlay": 1,
+    "cohort": 1,
+}

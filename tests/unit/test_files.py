@@ -1,0 +1,42 @@
+"""Files appear whole or not at all."""
+
+import stat
+
+import polars as pl
+import pytest
+
+from ercohort.files import atomic_path, read_json, write_json, write_table
+
+
+def test_a_file_that_was_not_finished_is_never_seen(tmp_path):
+    final = tmp_path / "table.csv"
+    final.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(final) as temporary:
+        temporary.write_text("half")
+        assert final.read_text() == "old"
+        raise RuntimeError
+    assert final.read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_finished_file_replaces_the_old_one_and_others_may_read_it(tmp_path):
+    with atomic_path(tmp_path / "deep/er/table.csv") as temporary:
+        assert temporary.suffix == ".csv"
+        temporary.write_text("new")
+    final = tmp_path / "deep/er/table.csv"
+    assert final.read_text() == "new"
+    assert stat.S_IMODE(final.stat().st_mode) & 0o044
+
+
+def test_json_refuses_what_json_cannot_hold(tmp_path):
+    write_json(tmp_path / "a.json", {"µ": [1, None]})
+    assert read_json(tmp_path / "a.json") == {"µ": [1, None]}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert read_json(tmp_path / "a.json") == {"µ": [1, None]}
+
+
+def test_a_table_has_the_columns_of_its_schema(tmp_path):
+    schema = {"b": pl.Int32, "a": pl.Float32}
+    write_table(tmp_path / "t.parquet", pl.DataFrame({"a": [1.0], "b": [2], "c": ["x"]}), schema)
+    assert dict(pl.read_parquet(tmp_path / "t.parquet").schema) == schema

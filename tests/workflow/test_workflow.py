@@ -1,0 +1,173 @@
+"""The workflow as a user runs it: one table whatever the slides are, and nothing done twice."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+
+import polars as pl
+import pytest
+
+from ercohort import schema
+from tests.workflow.conftest import ran
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cohort(slides, tmp_path_factory):
+    """A finished run over good and bad slides: the folder, and what the run printed."""
+    from tests.workflow.conftest import Folder
+
+    path = tmp_path_factory.mktemp("cohort")
+    (path / "config").mkdir()
+    folder = Folder(path)
+    folder.write_config()
+    nonsense = path / "nonsense.svs"
+    nonsense.write_bytes(b"this is no slide" * 100)
+    picture = path / "picture.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    folder.write_sheet(
+        ("one", str(slides / "one.tif"), "", "A1"),
+        ("gone", str(path / "gone.svs"), "", "=HYPERLINK(1)"),
+        ("glass", str(slides / "glass.tif"), "", ""),
+        ("nonsense", str(nonsense), "", ""),
+        ("picture", str(picture), "0.5", ""),
+        ("far", str(slides / "two.tif"), "352.9", ""),
+    )
+    return folder, folder.snakemake()
+
+
+def test_every_row_of_the_sheet_is_a_row_of_the_table(cohort):
+    folder, result = cohort
+    assert result.returncode == 0, result.stdout + result.stderr
+    table = folder.table()
+    assert dict(zip(table["slide_id"], table["status"], strict=True)) == {
+        "one": "ok",
+        "gone": "missing",
+        "glass": "no_tissue",
+        "nonsense": "unreadable",
+        "picture": "unreadable",
+        "far": "no_mpp",
+    }
+    assert table.columns == ["slide_id", "status", "message", "block", *schema.COHORT_COLUMNS]
+
+
+def test_bad_slides_have_a_message_and_no_counts(cohort):
+    bad = cohort[0].table().filter(pl.col("status").is_in(["missing", "unreadable", "no_mpp"]))
+    assert bad["message"].str.len_chars().min() > 20
+    assert "352.9" in bad.filter(slide_id="far")["message"].item()
+    assert bad["n_nuclei"].null_count() == len(bad)
+    assert bad["percent_positive"].null_count() == len(bad)
+
+
+def test_the_counts_are_those_of_the_nuclei(cohort):
+    folder, _ = cohort
+    row = folder.table().row(0, named=True)
+    nuclei = pl.read_parquet(folder.path / "results/slides/one/nuclei.parquet")
+    assert dict(nuclei.schema) == schema.NUCLEI
+    assert row["n_nuclei"] == len(nuclei) > 100
+    assert row["n_positive"] == (nuclei["label"] == "Positive").sum()
+    assert row["backend"] == "openvino"
+    assert row["precision"] == "f32"
+
+
+def test_formulas_in_the_sheet_are_inert_in_the_table(cohort):
+    text = (cohort[0].path / "results/cohort_er.csv").read_text()
+    assert "'=HYPERLINK(1)" in text
+    assert ",=HYPERLINK" not in text
+
+
+def test_the_last_screen_names_the_bad_slides_and_the_cpu(cohort):
+    _, result = cohort
+    screen = result.stdout
+    assert "4 of 6 slides need attention" in screen
+    for slide in ("gone", "nonsense", "picture", "far"):
+        assert f"{slide} (" in screen
+    assert "using the CPU" in screen
+    assert "Research use only" in screen
+
+
+def test_every_slide_has_its_files(cohort):
+    folder, _ = cohort
+    for slide in folder.table()["slide_id"]:
+        made = folder.path / "results/slides" / slide
+        assert (made / "overlay.jpg").stat().st_size > 1000
+        assert zipfile.ZipFile(made / "nuclei.geojson.zip").testzip() is None
+        assert not (made / "shards").exists()
+
+
+def test_a_second_run_does_nothing(cohort):
+    result = cohort[0].snakemake("--dry-run")
+    assert "Nothing to be done" in result.stdout + result.stderr
+
+
+def test_nothing_runs_again_for_a_touched_slide_or_script(cohort, slides):
+    (slides / "one.tif").touch()
+    result = cohort[0].snakemake("--dry-run")
+    assert "Nothing to be done" in result.stdout + result.stderr
+
+
+def test_adding_a_row_runs_one_slide_and_the_table(cohort, slides):
+    folder, _ = cohort
+    sheet = folder.path / "config/samples.tsv"
+    before = sheet.read_text()
+    sheet.write_text(before + f"two\t{slides / 'two.tif'}\t\t\n")
+    try:
+        jobs = ran(folder.snakemake("--dry-run"))
+    finally:
+        sheet.write_text(before)
+    assert jobs.pop("cohort") == 1
+    jobs.pop("all")
+    assert set(jobs) == {
+        "tissue_mask", "tile_manifest", "detect_shard", "merge", "geojson", "overlay",
+    }  # fmt: skip
+    assert set(jobs.values()) == {1}
+
+
+def test_a_slide_that_appears_runs_alone(cohort, slides):
+    folder, _ = cohort
+    shutil.copy(slides / "two.tif", folder.path / "gone.svs")
+    try:
+        jobs = ran(folder.snakemake("--dry-run"))
+    finally:
+        (folder.path / "gone.svs").unlink()
+    assert jobs["tissue_mask"] == 1
+    assert jobs["cohort"] == 1
+
+
+def test_shards_change_no_nucleus(cohort, slides, folder):
+    done, _ = cohort
+    folder.write_sheet(("one", str(slides / "one.tif"), "", ""))
+    result = folder.snakemake("--set-scatter", "shard=3", "results/slides/one/nuclei.parquet")
+    assert result.returncode == 0, result.stdout + result.stderr
+    name = "results/slides/one/nuclei.parquet"
+    assert pl.read_parquet(folder.path / name).equals(pl.read_parquet(done.path / name))
+
+
+def test_strict_writes_the_table_and_fails(folder):
+    folder.write_config(strict=True)
+    folder.write_sheet(("gone", "nowhere.svs", "", ""))
+    result = folder.snakemake()
+    assert result.returncode != 0
+    assert folder.table()["status"].to_list() == ["missing"]
+    assert "gone (missing)" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("sheet", "config", "words"),
+    [
+        ("slide_id\tpath\na/b\tx\n", {}, "config/samples.tsv, line 2: slide_id 'a/b'"),
+        ("slide_id\tpath\na\tx\n", {"detect": {"scor": 1}}, "config/config.yaml: `detect.scor`"),
+        ("slide_id\tpath\na\tx\n", {"model": "config/config.yaml"}, "config/config.yaml"),
+    ],
+)
+def test_mistakes_are_one_readable_line_before_any_job(folder, sheet, config, words):
+    folder.write_config(**config)
+    (folder.path / "config/samples.tsv").write_text(sheet)
+    result = folder.snakemake()
+    printed = result.stdout + result.stderr
+    assert result.returncode != 0
+    assert words in printed
+    assert "Traceback" not in printed
+    assert not (folder.path / "results").exists()

@@ -1,0 +1,61 @@
+# From tiles to nuclei, each once.
+
+
+rule detect_shard:
+    input:
+        slide="results/slides/{slide}/slide.json",
+        tiles="results/slides/{slide}/tiles.parquet",
+        engine="results/engine/engine.json",
+    output:
+        detections=temp("results/slides/{slide}/shards/{scatteritem}.parquet"),
+        record=temp("results/slides/{slide}/shards/{scatteritem}.json"),
+    log:
+        "results/logs/{slide}/detect_{scatteritem}.log",
+    benchmark:
+        "results/benchmarks/{slide}/detect_{scatteritem}.tsv"
+    priority: 10
+    retries: 1
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=2000,
+        runtime=240,
+    params:
+        model=CONFIG.model,
+        detect=lookup("detect", within=config, default={}),
+        tiles=lookup("tiles", within=config, default={}),
+        version=STEP_VERSION["detect_shard"],
+    message:
+        "{wildcards.slide}: detecting nuclei, shard {wildcards.scatteritem}"
+    script:
+        "../scripts/detect_shard.py"
+
+
+rule merge:
+    input:
+        slide="results/slides/{slide}/slide.json",
+        detections=gather.shard("results/slides/{{slide}}/shards/{scatteritem}.parquet"),
+        records=gather.shard("results/slides/{{slide}}/shards/{scatteritem}.json"),
+    output:
+        nuclei="results/slides/{slide}/nuclei.parquet",
+        summary="results/slides/{slide}/summary.json",
+    log:
+        "results/logs/{slide}/merge.log",
+    benchmark:
+        "results/benchmarks/{slide}/merge.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        detect=lookup("detect", within=config, default={}),
+        detector_mpp=MODEL.mpp,
+        version=STEP_VERSION["merge"],
+    message:
+        "{wildcards.slide}: merging shards and counting"
+    script:
+        "../scripts/merge.py"

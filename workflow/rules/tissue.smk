@@ -1,0 +1,84 @@
+# From a slide file to the tiles that hold tissue.
+
+
+rule convert:
+    input:
+        raw_slide,
+    output:
+        slide="results/slides/{slide}/converted.tif",
+        record="results/slides/{slide}/converted.json",
+    log:
+        "results/logs/{slide}/convert.log",
+    benchmark:
+        "results/benchmarks/{slide}/convert.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        path=slide_path,
+        mpp=slide_mpp,
+        slide_bytes=slide_bytes,
+        version=STEP_VERSION["convert"],
+    message:
+        "{wildcards.slide}: turning a flat picture into a tiled slide"
+    script:
+        "../scripts/convert.py"
+
+
+rule tissue_mask:
+    input:
+        slide=readable_slide,
+    output:
+        slide="results/slides/{slide}/slide.json",
+        mask="results/slides/{slide}/tissue.png",
+        thumbnail="results/slides/{slide}/thumbnail.jpg",
+    log:
+        "results/logs/{slide}/tissue_mask.log",
+    benchmark:
+        "results/benchmarks/{slide}/tissue_mask.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        path=slide_path,
+        mpp=slide_mpp,
+        slide_bytes=slide_bytes,
+        tissue=lookup("tissue", within=config, default={}),
+        version=STEP_VERSION["tissue_mask"],
+    message:
+        "{wildcards.slide}: finding the tissue"
+    script:
+        "../scripts/tissue_mask.py"
+
+
+rule tile_manifest:
+    input:
+        slide="results/slides/{slide}/slide.json",
+        mask="results/slides/{slide}/tissue.png",
+    output:
+        "results/slides/{slide}/tiles.parquet",
+    log:
+        "results/logs/{slide}/tile_manifest.log",
+    benchmark:
+        "results/benchmarks/{slide}/tile_manifest.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        tiles=lookup("tiles", within=config, default={}),
+        detector_mpp=MODEL.mpp,
+        n_shards=N_SHARDS,
+        version=STEP_VERSION["tile_manifest"],
+    message:
+        "{wildcards.slide}: laying out the tiles"
+    script:
+        "../scripts/tile_manifest.py"

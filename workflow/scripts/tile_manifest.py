@@ -1,0 +1,15 @@
+"""Lay out the tiles of one slide."""
+
+from pathlib import Path
+
+from ercohort.config import TileSettings
+from ercohort.logs import job_log
+from ercohort.steps import lay_out_tiles
+
+with job_log(snakemake.log[0]):
+    lay_out_tiles(
+        detector_mpp=snakemake.params.detector_mpp,
+        n_shards=snakemake.params.n_shards,
+        settings=TileSettings(**snakemake.params.tiles),
+        folder=Path(snakemake.input.slide).parent,
+    )

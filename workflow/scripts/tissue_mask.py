@@ -1,0 +1,17 @@
+"""Probe a slide and find its tissue."""
+
+from pathlib import Path
+
+from ercohort.config import TissueSettings
+from ercohort.logs import job_log
+from ercohort.steps import mask_tissue
+
+with job_log(snakemake.log[0]):
+    mask_tissue(
+        slide_id=snakemake.wildcards.slide,
+        path=snakemake.params.path,
+        readable=snakemake.input.get("slide") or None,
+        mpp=snakemake.params.mpp,
+        settings=TissueSettings(**snakemake.params.tissue),
+        folder=Path(snakemake.output.slide).parent,
+    )
