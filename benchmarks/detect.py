@@ -145,7 +145,7 @@ def main() -> None:
     from ercohort.simulate import simulate_slide
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "simulated.tif"
+        path = Path(folder) / "simulated.tiff"
         simulate_slide(path, width=10240, height=10240, mpp=0.5, percent_positive=60.0, seed=1)
         measure(options, path)
 

@@ -204,8 +204,10 @@ def colour_ramp(values: NDArray[np.float64], ramp: Sequence[RGB]) -> NDArray[np.
 
 def nice_length(limit: float) -> float:
     """Return the largest of 1, 2, 5, 10, 20, ... that is no more than `limit`."""
-    power = 10.0 ** math.floor(math.log10(limit))
-    return max(step * power for step in (1, 2, 5) if step * power <= limit)
+    digits = math.floor(math.log10(limit))
+    # One power lower too: the logarithm of 999.9999999999999 rounds up to 3.
+    steps = [step * 10.0**power for power in (digits - 1, digits) for step in (1, 2, 5)]
+    return max(step for step in steps if step <= limit)
 
 
 def scale_bar(picture: Image.Image, mpp: float, *, size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,7 +19,20 @@ app = typer.Typer(
     add_completion=False,
 )
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 ConfigOption = Annotated[Path, typer.Option("--config", help="Settings; config/README.md lists them.")]
+
+
+def _print(tables: RenderableType) -> None:
+    """Print tables; into a file or a pipe they get the width that they need."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=130)
+    console.print(tables)
 
 
 def main() -> None:
@@ -75,7 +88,7 @@ def run(
             report=lambda step, done, total: bar.update(task, description=step, completed=done, total=total),
         )
         bar.update(task, description="done", completed=1, total=1)
-    Console().print(format_table([made.row]))
+    _print(format_table([made.row]))
     print(f"Written to {made.folder}")
 
 
@@ -128,13 +141,11 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and agreement.png.")] = None,
 ) -> None:
     """Compare detected nuclei with annotated ones."""
-    from rich.console import Console
-
     from ercohort.evaluate import evaluate_results, write_evaluation
     from ercohort.evaluation_report import format_evaluation, plot_agreement
 
     evaluation = evaluate_results(results, truth, radius_um=radius_um, method=method, mpp=mpp)
-    Console().print(format_evaluation(evaluation))
+    _print(format_evaluation(evaluation))
     if out is not None:
         write_evaluation(out / "evaluation.json", evaluation)
         if evaluation.agreement is not None:
@@ -158,11 +169,9 @@ def show_table(
     cohort: Annotated[Path, typer.Argument(help="A cohort table.")] = Path("results/cohort_er.csv"),
 ) -> None:
     """Print a cohort table as the last screen of a run shows it."""
-    from rich.console import Console
-
     from ercohort.cohort import format_table, read_cohort
 
-    Console().print(format_table(read_cohort(cohort)))
+    _print(format_table(read_cohort(cohort)))
 
 
 @app.command("validate-geojson")
@@ -188,6 +197,25 @@ def doctor(config: ConfigOption = Path("config/config.yaml")) -> None:
         well &= good
         print(f"{'ok ' if good else 'BAD'} {name:<11} {seen}")
     raise typer.Exit(0 if well else 1)
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Argument(help="The detector to write (.onnx).")],
+    nuinsseg: Annotated[
+        Path | None, typer.Option(help="Folder with the outlined H&E tiles of NuInsSeg (name.jpg, name.txt).")
+    ] = None,
+    hours: Annotated[float, typer.Option(help="Wall time of the training.")] = 1.1,
+    seed: Annotated[int, typer.Option(help="Of the tiles and the weights.")] = 1,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where tiles and checkpoints stay; a temporary folder if left out.")
+    ] = None,
+) -> None:
+    """Make the default detector: simulated tiles and virtual IHC, YOLOv8n from scratch, ONNX."""
+    from ercohort.training import train_default_model
+
+    made = train_default_model(out, nuinsseg, seed=seed, hours=hours, folder=folder)
+    print(f"Written to {made}")
 
 
 @app.command("config-schema")

@@ -141,7 +141,7 @@ class _Run:
         self.progress = progress
         self.failed: list[tuple[int, int, int, str]] = []
         self.stages = dict.fromkeys(("read", "wait_slot", "infer", "decode_nms", "wait_result", "od"), 0.0)
-        self._found: dict[int, npt.NDArray[Any]] = {}
+        self._found: list[npt.NDArray[Any]] = []  # of each tile that is done
         self._lock = threading.Lock()
         self._todo = iter(self.tiles)
         self._readers = min(backend.threads, len(self.tiles))
@@ -171,9 +171,8 @@ class _Run:
         self.stages["wait_result"] = max(0.0, self.stages["wait_result"] - inside["decode_nms"])
 
     def table(self) -> pl.DataFrame:
-        """Return what all tiles emitted, in order of tile: columns of `schema.DETECTIONS` but `open`."""
-        parts = [self._found[tile_id] for tile_id in sorted(self._found)]
-        rows = np.concatenate(parts) if parts else np.empty(0, _ROW)
+        """Return what all tiles emitted, in any order: columns of `schema.DETECTIONS` but `open`."""
+        rows = np.concatenate([np.empty(0, _ROW), *self._found])
         label = pl.Series(self.backend.model.labels, dtype=pl.Enum(LABELS)).gather(rows["label"])
         columns = {name: rows["box"][:, axis] for axis, name in enumerate(("x0", "y0", "x1", "y1"))}
         columns |= {name: rows[name] for name in _ROW.names or () if name not in ("box", "label")}
@@ -205,7 +204,7 @@ class _Run:
                 self.backend.release(slot)
                 with self._lock:
                     self.failed.append((tile.tile_id, tile.x, tile.y, error.message))
-                self._done(tile, np.empty(0, _ROW))
+                self._done(np.empty(0, _ROW))
             else:
                 read += perf_counter() - began
                 slot.tile = tile
@@ -251,7 +250,7 @@ class _Run:
             finally:
                 self.backend.release(found.slot)
             measured += perf_counter() - began
-            self._done(tile, rows)
+            self._done(rows)
         with self._lock:
             self.stages["wait_result"] += waited
             self.stages["od"] += measured
@@ -272,8 +271,8 @@ class _Run:
         rows["cut"] = emitted.cut
         return rows
 
-    def _done(self, tile: Tile, rows: npt.NDArray[Any]) -> None:
+    def _done(self, rows: npt.NDArray[Any]) -> None:
         with self._lock:
-            self._found[tile.tile_id] = rows
+            self._found.append(rows)
             if self.progress is not None:
                 self.progress(len(self._found), len(self.tiles))

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     from ercohort.slide import SlideInfo
 
 FEW_NUCLEI = 10
+"""A bin with fewer says nothing about its share of positive nuclei."""
+
+PERCENT_SCALE = (0, 1, 10, 50, 100)
+"""Evenly spaced on the colour bar: the cut-offs of the ER categories are at a fourth and at the middle."""
+
+GROUND = 226
 TITLE = 84
 BAR = 150
 GAP = 40
@@ -79,10 +85,13 @@ def write_heatmap(
     page_width = max(2 * MARGIN + step[0] + max(size[0], 560) + BAR, 1300)
     page = Page(page_width, HEADER + TITLE + step[1] + size[1] + GAP + FOOTER)
     header(page, row)
-    strength = np.clip(bins.n_nuclei / FEW_NUCLEI, 0, 1)
-    picture = tissue.paint(size, colour_ramp(share, PERCENT_RAMP), strength)
-    percent_ticks = [(tick / 100, f"{tick} %") for tick in (0, 25, 50, 75, 100)]
-    note = f"bins of {bin_um:g} µm; pale: fewer than {FEW_NUCLEI} nuclei"
+    place = np.linspace(0, 1, len(PERCENT_SCALE))
+    colours = colour_ramp(np.interp(100 * share, PERCENT_SCALE, place), PERCENT_RAMP)
+    few = bins.n_nuclei < FEW_NUCLEI
+    colours[few] = GROUND
+    picture = tissue.paint(size, colours, bins.n_nuclei > 0)
+    percent_ticks = [(float(at), f"{tick} %") for at, tick in zip(place, PERCENT_SCALE, strict=True)]
+    note = f"bins of {bin_um:g} µm; grey: fewer than {FEW_NUCLEI} nuclei"
     _panel(page, (MARGIN, HEADER), "Percent positive", note, picture, PERCENT_RAMP, percent_ticks)
     picture = tissue.paint(
         size, colour_ramp(np.minimum(density / top, 1), DENSITY_RAMP), np.sign(bins.n_nuclei)
@@ -109,15 +118,17 @@ class _Tissue:
         scale = min(room[0] / width, room[1] / height)
         return max(round(width * scale), 8), max(round(height * scale), 8)
 
-    def paint(self, size: tuple[int, int], colours: NDArray[np.uint8], strength: NDArray[Any]) -> Image.Image:
-        """Paint bins of shape (rows, cols) with `strength` from 0 to 1 over the tissue."""
+    def paint(
+        self, size: tuple[int, int], colours: NDArray[np.uint8], shown: NDArray[np.bool_]
+    ) -> Image.Image:
+        """Paint the bins that are `shown`, shape (rows, cols), over the tissue."""
         x, y, width, height = self.info.bounds
         rows, cols = self.mask.shape
         down = self.info.width / cols, self.info.height / rows
         window = (x / down[0], y / down[1], (x + width) / down[0], (y + height) / down[1])
-        pale = Image.fromarray(np.where(self.mask, 232, 255).astype(np.uint8))
+        pale = Image.fromarray(np.where(self.mask, GROUND, 255).astype(np.uint8))
         picture = pale.resize(size, Image.Resampling.BILINEAR, box=window).convert("RGB")
-        opacity = (strength * 255).astype(np.uint8)
+        opacity = shown.astype(np.uint8) * 255
         layer = Image.fromarray(np.dstack([colours, opacity]))
         covered = (0.0, 0.0, width / self.side, height / self.side)
         layer = layer.resize(size, Image.Resampling.NEAREST, box=covered)
@@ -142,6 +153,6 @@ def _panel(
 
 
 def _round_up(value: float) -> float:
-    """Least of 1, 2, 4, 5, 10, ... times a power of ten that is no less than `value`."""
-    power = nice_length(value)
-    return next(power * factor for factor in (1, 1.2, 1.6, 2, 2.5) if power * factor >= value)
+    """Return a round number, no less than `value`, whose quarters are round too."""
+    step = nice_length(value)
+    return next(step * factor for factor in (1, 1.2, 1.6, 2, 2.4, 3.2) if step * factor >= value)

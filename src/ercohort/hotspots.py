@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 MIN_NUCLEI = 8
 """A field with fewer nuclei shows nothing about its share of positive ones."""
 
+MAX_FIELDS = 4
+
 
 @dataclass(frozen=True)
 class Field:
@@ -86,7 +88,7 @@ def count_bins(
 def choose_fields(
     boxes: NDArray[np.float64], is_positive: NDArray[np.bool_], bounds: tuple[int, int, int, int], side: float
 ) -> list[Field]:
-    """Choose up to four different fields, not neighbours where the slide is large enough.
+    """Choose up to `MAX_FIELDS` fields; one that excels in two ways carries both names.
 
     Parameters
     ----------
@@ -102,7 +104,7 @@ def choose_fields(
     Returns
     -------
     list of Field
-        Densest, most positive, least positive, typical; fewer if the slide has no more of them.
+        Densest, most positive, least positive, then typical ones apart from them.
     """
     side = min(side, bounds[2], bounds[3])
     bins = count_bins(boxes, is_positive, bounds, side)
@@ -113,31 +115,43 @@ def choose_fields(
     overall = bins.n_positive.sum() / counts.sum()
     # A bin at the edge of the tissue holds few nuclei, and few nuclei give extreme shares by chance.
     fair = counts >= max(MIN_NUCLEI, 0.5 * np.quantile(counts[counts > 0], 0.95))
-    wanted = {"Densest": counts.astype(np.float64)}
-    if overall > 0:
-        wanted["Most positive"] = share
-    if overall < 1:
-        wanted["Least positive"] = -share
-    wanted["Typical"] = -abs(share - overall)
-    reach = 1 if counts.size >= 36 else 0
-    fields = []
-    for name, merit in wanted.items():
-        if not fair.any():
-            break
-        row, col = np.unravel_index(np.argmax(np.where(fair, merit, -np.inf)), fair.shape)
-        fair[max(row - reach, 0) : row + reach + 1, max(col - reach, 0) : col + reach + 1] = False
-        fields.append(_field(name, bins, int(row), int(col), boxes, is_positive, bounds))
-    return fields
+    extremes = {"densest": counts.astype(np.float64)}
+    if 0 < overall < 1:
+        extremes |= {"most positive": share, "least positive": -share}
+    chosen: dict[tuple[int, int], list[str]] = {}
+    for name, merit in extremes.items():
+        # One bin can be two of them; a second-best one would be a false label.
+        chosen.setdefault(_best(merit, fair), []).append(name)
+    for place in chosen:
+        _clear(fair, place)
+    while fair.any() and len(chosen) < MAX_FIELDS:
+        place = _best(-abs(share - overall), fair)
+        chosen[place] = ["typical"]
+        _clear(fair, place)
+    return [_field(names, bins, place, boxes, is_positive, bounds) for place, names in chosen.items()]
+
+
+def _best(merit: NDArray[np.float64], fair: NDArray[np.bool_]) -> tuple[int, int]:
+    row, col = np.unravel_index(np.argmax(np.where(fair, merit, -np.inf)), fair.shape)
+    return int(row), int(col)
+
+
+def _clear(fair: NDArray[np.bool_], place: tuple[int, int]) -> None:
+    """Take a bin out of the choice and, on a large slide, the bins around it."""
+    reach = 1 if fair.size >= 36 else 0
+    row, col = place
+    fair[max(row - reach, 0) : row + reach + 1, max(col - reach, 0) : col + reach + 1] = False
 
 
 def _field(
-    name: str, bins: Bins, row: int, col: int,
+    names: list[str], bins: Bins, place: tuple[int, int],
     boxes: NDArray[np.float64], is_positive: NDArray[np.bool_], bounds: tuple[int, int, int, int],
 ) -> Field:  # fmt: skip
     """Field over a bin, moved into the bounds and counted there."""
     side = int(bins.side)
-    x = min(int(bins.x + col * bins.side), bounds[0] + bounds[2] - side)
-    y = min(int(bins.y + row * bins.side), bounds[1] + bounds[3] - side)
+    x = min(int(bins.x + place[1] * bins.side), bounds[0] + bounds[2] - side)
+    y = min(int(bins.y + place[0] * bins.side), bounds[1] + bounds[3] - side)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2 - (x, y)
     inside = ((centres >= 0) & (centres < side)).all(axis=1)
+    name = ", ".join(names).capitalize()
     return Field(name, x, y, side, int(inside.sum()), int((inside & is_positive).sum()))

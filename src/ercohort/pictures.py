@@ -58,6 +58,9 @@ EDGE = 2
 MIN_OUTLINE_PX = 6.0
 """Nuclei smaller than this on the overview are drawn as a tint."""
 
+RARE = 3_000
+"""Up to this many positive nuclei are dotted one by one over the tint, where they would drown."""
+
 
 class Pixels(Protocol):
     """What the overlay needs of a slide; `ercohort.slide.Slide` has it."""
@@ -179,19 +182,24 @@ def _overview(
     down = slide.info.width / cols, slide.info.height / rows
     window = (x / down[0], y / down[1], (x + width) / down[0], (y + height) / down[1])
     _outline_tissue(picture, mask, window)
-    draw = ImageDraw.Draw(picture)
-    for field, letter in zip(fields, "ABCD", strict=False):
-        x0, y0 = (field.x - x) * layout.scale, (field.y - y) * layout.scale
-        side = max(field.side * layout.scale, 14.0)
-        for grow, colour, line in ((2, PAPER, 7), (0, INK, 3)):
-            draw.rectangle(
-                (x0 - grow, y0 - grow, x0 + side + grow, y0 + side + grow), outline=colour, width=line
-            )
-        if side < min(layout.overview):
-            centre = np.clip((x0, y0), 20, np.subtract(layout.overview, 20))
-            badge(draw, (float(centre[0]), float(centre[1])), letter, 22)
+    _mark_fields(picture, fields, (x, y), layout.scale)
     scale_bar(picture, slide.info.mpp / layout.scale, size=26)
     return picture
+
+
+def _mark_fields(picture: Image.Image, fields: list[Field], origin: tuple[int, int], scale: float) -> None:
+    """Frame the insets' places and letter them."""
+    draw = ImageDraw.Draw(picture)
+    corners = [((field.x - origin[0]) * scale, (field.y - origin[1]) * scale) for field in fields]
+    sides = [max(field.side * scale, 14.0) for field in fields]
+    for (x, y), side in zip(corners, sides, strict=True):
+        for grow, colour, line in ((2, PAPER, 7), (0, INK, 3)):
+            draw.rectangle((x - grow, y - grow, x + side + grow, y + side + grow), outline=colour, width=line)
+    for (x, y), side, letter in zip(corners, sides, "ABCD", strict=False):
+        # Inside a large frame, outside a small one, which it would hide.
+        shift = 26.0 if side > 80 else -13.0
+        centre = max(x + shift, 20.0), max(y + shift, 20.0)
+        badge(draw, centre, letter, 22)
 
 
 def _slide_picture(slide: Pixels, layout: _Layout) -> Image.Image:
@@ -225,7 +233,13 @@ def _tinted(picture: Image.Image, local: NDArray[np.float64], labels: NDArray[np
     # One nucleus alone peaks at 0.13 per pixel and is to be seen; many hide the slide by 85 % at most.
     strength = 0.85 * (1 - np.exp(-8 * total))
     base = 0.75 * np.asarray(picture, np.float32) + 0.25 * 255
-    return Image.fromarray((base + strength * (colour - base)).round().astype(np.uint8))
+    tinted = Image.fromarray((base + strength * (colour - base)).round().astype(np.uint8))
+    positive = np.flatnonzero(labels == LABELS.index(POSITIVE))
+    if len(positive) <= RARE:
+        draw = ImageDraw.Draw(tinted)
+        for x, y in zip(cols[positive].tolist(), rows[positive].tolist(), strict=True):
+            draw.circle((x, y), 2.5, fill=COLOURS[POSITIVE])
+    return tinted
 
 
 def _outline_tissue(
@@ -257,6 +271,7 @@ def _inset(
     badge(ImageDraw.Draw(picture), (30, 30), letter, 24)
     page.paste(picture, corner)
     x, y = corner[0], corner[1] + side + 32
-    length = page.text((x, y), field.name, 22, bold=True)
-    counts = f"{field.n_nuclei:,} nuclei · {field.percent_positive:.0f} % positive"
+    length = page.text((x, y), field.name, 22, bold=True, room=0.52 * side)
+    percent = field.percent_positive
+    counts = f"{field.n_nuclei:,} nuclei · {percent:.{1 if 0 < percent < 10 else 0}f} % positive"
     page.text((x + side, y), counts, 21, colour=GREY, align="right", room=side - length - 14)

@@ -18,8 +18,6 @@ from ercohort.sheet import SLIDE_ID
 Report = Callable[[str, int, int], None]
 """Called with (step, done, in all)."""
 
-STEPS = ("tissue", "tiles", "nuclei", "merge", "QuPath file", "pictures")
-
 
 @dataclass(frozen=True)
 class SlideRun:

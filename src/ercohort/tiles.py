@@ -15,11 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ercohort.config import TileSettings
-from ercohort.errors import InputError
 from ercohort.schema import TILES
-
-MIN_CORE_PX = 32
-"""Least side of a core, pixels at the detector's scale; smaller ones would mostly re-read their halos."""
 
 
 def make_tiles(
@@ -64,8 +60,6 @@ def make_tiles(
 
     Raises
     ------
-    InputError
-        The halo leaves no core.
     ValueError
         `n_shards` below 1 or bounds that leave the slide.
     """
@@ -101,21 +95,8 @@ def make_tiles(
 
 
 def core_and_halo(settings: TileSettings, scale: float) -> tuple[int, int]:
-    """Side of the core and width of the halo in level-0 pixels, at `scale` level-0 px per detector px.
-
-    Raises
-    ------
-    InputError
-        The halo leaves no core.
-    """
-    core_px = settings.tile_px - 2 * settings.halo_px
-    if core_px < MIN_CORE_PX:
-        raise InputError(
-            f"`tiles.halo_px` {settings.halo_px} leaves a core of {core_px} px in a tile of "
-            f"{settings.tile_px} px; make it {(settings.tile_px - MIN_CORE_PX) // 2} or less, or raise "
-            f"`tiles.tile_px`"
-        )
-    return round(core_px * scale), round(settings.halo_px * scale)
+    """Side of the core and width of the halo in level-0 pixels, at `scale` level-0 px per detector px."""
+    return round((settings.tile_px - 2 * settings.halo_px) * scale), round(settings.halo_px * scale)
 
 
 def tile_scale(tiles: pl.DataFrame, tile_px: int) -> float:

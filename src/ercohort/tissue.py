@@ -29,6 +29,9 @@ _WHITE = (255.0, 255.0, 255.0)
 _DARK = 45
 """Channels all below this: no transmitted light reaches here. The darkest DAB passes more of the red."""
 
+_LARGE_PX = 200
+"""Mask pixels from which on black or blank areas are surroundings, and not dirt or a clear gap."""
+
 _HOLE_MM2 = 0.05
 """Holes up to this area belong to the tissue (lumina, fat cells); larger ones are glass."""
 
@@ -76,15 +79,14 @@ def find_tissue(slide: Slide, settings: TissueSettings, *, threads: int = 1) -> 
     step_x, step_y = overview.step
     scale_um = slide.info.mpp * (step_x + step_y) / 2
     picture = overview.pixels
-    surroundings = _surroundings(picture, slide.info.background if slide.info.has_bounds else None)
-    shown = overview.readable & ~surroundings
-    glass = estimate_glass(picture, shown)
+    shown = overview.readable & ~_surroundings(picture, slide.info.background)
+    glass = estimate_glass(picture, shown) or estimate_glass(picture, overview.readable)
     tissue = np.zeros(picture.shape[:2], bool)
-    if _is_brightfield(picture, surroundings, glass):
+    if _is_brightfield(picture, shown, glass):
         glass = glass or _brightest(picture[shown])
         tissue = _clean(_densities(picture, glass, ~shown), settings, scale_um)
     area_mm2 = float(tissue.sum()) * scale_um**2 / 1e6
-    mask = _widen(tissue, settings.margin_um / scale_um) & ~surroundings | ~overview.readable
+    mask = _widen(tissue, settings.margin_um / scale_um) | ~overview.readable
     return Tissue(mask, step_x, step_y, glass or _WHITE, area_mm2, picture)
 
 
@@ -157,29 +159,33 @@ def _brightest(pixels: NDArray[np.uint8]) -> tuple[float, float, float]:
     return float(red), float(green), float(blue)
 
 
-def _surroundings(picture: NDArray[np.uint8], background: tuple[int, int, int] | None) -> NDArray[np.bool_]:
-    """Return what was never scanned: large black areas, and (if the file has bounds) composited ones."""
+def _surroundings(picture: NDArray[np.uint8], background: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """Return what was never scanned: large areas of black, or of exactly the colour put behind transparency.
+
+    Were these taken for glass, the glass would be too bright, and all of it tissue.
+    """
     from scipy import ndimage
 
-    dark = picture.max(axis=2) < _DARK
-    pieces, n = ndimage.label(dark)
+    dark = _large_pieces(picture.max(axis=2) < _DARK)
+    if dark.any():
+        dark = ndimage.binary_dilation(dark, iterations=2)  # its edge is mixed with glass
+    return np.asarray(dark | _large_pieces((picture == np.array(background, np.uint8)).all(axis=2)))
+
+
+def _large_pieces(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    from scipy import ndimage
+
+    pieces, n = ndimage.label(mask)
     sizes = np.bincount(pieces.ravel(), minlength=n + 1)
     sizes[0] = 0
-    surroundings = np.asarray((sizes >= 200)[pieces])
-    if surroundings.any():
-        surroundings = ndimage.binary_dilation(surroundings, iterations=2)  # its edge is mixed with glass
-    if background is not None:
-        surroundings |= (picture == np.array(background, np.uint8)).all(axis=2)
-    return surroundings
+    return np.asarray((sizes >= _LARGE_PX)[pieces])
 
 
 def _is_brightfield(
-    picture: NDArray[np.uint8],
-    surroundings: NDArray[np.bool_],
-    glass: tuple[float, float, float] | None,
+    picture: NDArray[np.uint8], shown: NDArray[np.bool_], glass: tuple[float, float, float] | None
 ) -> bool:
     """Tell light through tissue from light out of it: fluorescence is black with a few coloured spots."""
-    inside = picture[~surroundings]
+    inside = picture[shown]
     if not len(inside):
         return False
     if (picture.max(axis=2) < _DARK).mean() > 0.2:  # around the glass, or is it the dark of fluorescence?
@@ -200,7 +206,7 @@ def _clean(densities: NDArray[np.float32], settings: TissueSettings, scale_um: f
 
     density = densities.max(axis=2)  # a single stain leaves one channel nearly clear
     smooth = ndimage.gaussian_filter(density, 1.0, mode="nearest")
-    found = smooth > max(settings.min_od, _glass_noise(smooth))
+    found = smooth > settings.min_od
     if not found.any():
         return found
     padded = np.pad(found, 8, mode="edge")  # tissue goes on past the edge of a field
@@ -211,16 +217,6 @@ def _clean(densities: NDArray[np.float32], settings: TissueSettings, scale_um: f
     # A field can be smaller than the least piece that counts on a slide.
     least = min(settings.min_area_mm2 / pixel_mm2, 0.05 * density.size)
     return _drop_pieces(filled, densities, least)
-
-
-def _glass_noise(smooth: NDArray[np.float32]) -> float:
-    """Return the density that noise and shading of the glass reach.
-
-    Only glass is brighter than glass: its spread to that side is known, and taken for the other side too.
-    """
-    brighter = smooth[smooth < 0]
-    spread = float(np.sqrt(np.mean(np.square(brighter)))) if brighter.size else 0.0
-    return min(4.0 * spread, 0.08)
 
 
 def _fill_holes(mask: NDArray[np.bool_], most: float) -> NDArray[np.bool_]:

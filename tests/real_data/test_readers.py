@@ -43,7 +43,7 @@ def test_hamamatsu_ndpi(name: str, shared_data: Path) -> None:
         fine = slide.read(1024, 1024, 512, 512)
         coarse = slide.read(1024, 1024, 512, 512, size=(64, 64))
     means = fine.reshape(64, 8, 64, 8, 3).mean(axis=(1, 3))
-    assert np.corrcoef(means.ravel(), coarse.ravel())[0, 1] > 0.99
+    assert np.corrcoef(means.ravel(), coarse.ravel())[0, 1] > 0.95
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_mistakes_are_one_line_on_stderr(arguments, words, tmp_path):
 def test_doctor_sees_the_machine_and_the_config(tmp_path):
     shown = ercohort("doctor").stdout
     assert "using the CPU" in shown
-    assert "um per pixel" in shown.replace("µ", "u")
+    assert "0.5 µm per pixel" in shown
     result = ercohort("doctor", cwd=tmp_path)
     assert result.returncode == 1
     assert "BAD config" in result.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import random
 import threading
@@ -297,6 +298,20 @@ def test_an_error_in_the_progress_callback_ends_the_run() -> None:
         pytest.raises(KeyboardInterrupt),
     ):
         detect(slide, lay_tiles(slide), backend, progress=stop)
+
+
+def test_ctrl_c_ends_the_run() -> None:
+    slide = ArraySlide(900, 900)
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 7:
+            _thread.interrupt_main()
+
+    with (
+        ScramblingOracle(plant(900, 900, 1.0), tile_px=128, mpp=0.5, detect=DETECT) as backend,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        detect(slide, lay_tiles(slide), backend, progress=interrupt)
 
 
 def test_stats_are_json_and_complete() -> None:

@@ -288,6 +288,25 @@ def test_plain_nms_over_overlapping_tiles_counts_halves_and_ours_does_not():
     assert len(merged(layout, emitted, 1)) == len(nuclei)
 
 
+def test_the_oracle_shows_a_tile_whatever_reaches_into_its_window():
+    nuclei = pl.DataFrame(
+        {
+            "x0": [0.0, 90.0, 500.0, 600.0],
+            "y0": [0.0, 10.0, 60.0, 700.0],
+            "x1": [10.0, 130.0, 520.0, 620.0],
+            "y1": [10.0, 110.0, 90.0, 720.0],
+            "score": [0.9, 0.8, 0.7, 0.9],
+            "label": ["Positive", "Negative", "Positive", "Positive"],
+        }
+    )
+    tile = Tile(0, x=100, y=50, width=512, height=512, core_x0=164, core_y0=114, core_x1=548, core_y1=498)
+    with OracleBackend(nuclei, tile_px=256, mpp=DETECTOR_MPP, detect=DetectSettings()) as oracle:
+        boxes, score, label = oracle.look(tile)
+    assert boxes.tolist() == [[0, 0, 15, 30], [200, 5, 210, 20]]
+    assert score.tolist() == pytest.approx([0.8, 0.7])
+    assert [LABELS[i] for i in label] == ["Negative", "Positive"]
+
+
 class _WhiteSlide:
     """Stands in for a slide where only its size and scale matter."""
 

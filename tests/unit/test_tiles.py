@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from ercohort import schema
 from ercohort.config import TileSettings
-from ercohort.errors import InputError
 from ercohort.tiles import core_and_halo, make_tiles, tile_scale
 
 
@@ -146,15 +145,9 @@ def test_no_tissue_is_no_tiles_and_few_tiles_leave_shards_empty():
 
 def test_tile_ids_do_not_depend_on_the_mask():
     mask = np.zeros((30, 50), bool)
-    mask[25, 45] = True
+    mask[25, 49] = True
     everything = tiles_of()
     assert tiles_of(mask=mask)["tile_id"].to_list() == [everything["tile_id"][-1]]
-
-
-def test_a_halo_that_leaves_no_core_is_refused():
-    with pytest.raises(InputError, match="`tiles.halo_px` 120 leaves a core of 16 px.*112 or less"):
-        tiles_of(tile_px=256, halo_px=120)
-    assert len(tiles_of(tile_px=256, halo_px=112))
 
 
 def test_wrong_calls_are_refused():
@@ -168,5 +161,5 @@ def test_a_slide_of_a_hundred_thousand_tiles_takes_about_a_second():
     mask = np.ones((6250, 6250), bool)
     begun = perf_counter()
     tiles = tiles_of(200_000, 200_000, mpp=0.25, tile_px=384, mask=mask, n_shards=8)
-    assert perf_counter() - begun < 10  # 0.4 s on an idle core; a loop over tiles takes minutes
+    assert perf_counter() - begun < 10  # about half a second on an idle core; a loop over tiles takes minutes
     assert len(tiles) == 313**2

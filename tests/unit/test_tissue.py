@@ -56,8 +56,8 @@ Finder = Callable[..., Tissue]
 
 @pytest.fixture
 def find(tmp_path: Path) -> Finder:
-    def run(picture: slides.Array, mpp: float = MPP, **settings: float) -> Tissue:
-        path = slides.write_pyramid(tmp_path / "a.tiff", picture, mpp)
+    def run(picture: slides.Array, slide_mpp: float = MPP, **settings: float) -> Tissue:
+        path = slides.write_pyramid(tmp_path / "a.tiff", picture, slide_mpp)
         with open_slide(path) as slide:
             return find_tissue(slide, TissueSettings(**settings))
 
@@ -141,11 +141,16 @@ def vignette(picture: slides.Array) -> slides.Array:
     return (picture * (1 - 0.07 * (rows**2 + cols**2))[..., None]).astype(np.uint8)
 
 
+def coarse_grain(picture: slides.Array) -> slides.Array:
+    grain = np.random.default_rng(7).normal(0, 2.0, (HEIGHT // 4, WIDTH // 4, 3))
+    return np.clip(picture + np.kron(grain, np.ones((4, 4, 1))), 0, 255).astype(np.uint8)
+
+
 def stripes(picture: slides.Array) -> slides.Array:
     return (picture - 6 * ((np.arange(WIDTH) // 200) % 2)[:, None].astype(np.uint8)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("artefact", [np.copy, dust, vignette, stripes])
+@pytest.mark.parametrize("artefact", [np.copy, dust, vignette, stripes, coarse_grain])
 def test_glass_alone_is_no_tissue(artefact: Callable[[slides.Array], slides.Array], find: Finder) -> None:
     tissue = find(artefact(empty()))
     assert not tissue.mask.any()
@@ -153,7 +158,7 @@ def test_glass_alone_is_no_tissue(artefact: Callable[[slides.Array], slides.Arra
     np.testing.assert_allclose(tissue.background, GLASS, atol=8)
 
 
-@pytest.mark.parametrize("artefact", [dust, vignette, stripes])
+@pytest.mark.parametrize("artefact", [dust, vignette, stripes, coarse_grain])
 def test_artefacts_do_not_make_the_glass_tissue(
     artefact: Callable[[slides.Array], slides.Array], find: Finder
 ) -> None:
@@ -190,6 +195,22 @@ def test_transparent_surroundings_are_no_tissue(tmp_path: Path) -> None:
     whole = np.zeros((3000, 4000), bool)
     whole[500 : 500 + HEIGHT, 700 : 700 + WIDTH] = where
     assert_found(tissue, whole)
+
+
+def test_blank_fill_of_a_file_without_bounds_is_not_the_glass(find: Finder) -> None:
+    where = island()
+    picture = stain(slides.glass(WIDTH, HEIGHT, (228, 227, 230)), where, HAEMATOXYLIN, 0.06, 0.4)
+    picture[:, :250] = 255
+    tissue = find(picture)
+    np.testing.assert_allclose(tissue.background, (228, 227, 230), atol=2)
+    assert_found(tissue, where)
+
+
+def test_glass_as_white_as_the_fill_is_glass(find: Finder) -> None:
+    where = island()
+    tissue = find(stain(np.full((HEIGHT, WIDTH, 3), 255, np.uint8), where, HAEMATOXYLIN, 0.06, 0.4))
+    np.testing.assert_allclose(tissue.background, (255, 255, 255), atol=3)
+    assert_found(tissue, where)
 
 
 def test_fluorescence_has_no_tissue_in_our_sense(find: Finder) -> None:

@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 
 from ercohort import schema
-from tests.workflow.conftest import ran
+from ercohort.config import load_config
+from ercohort.run import run_slide
+from tests.workflow.conftest import Folder, ran
 
 pytestmark = pytest.mark.slow
 
@@ -17,8 +19,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def cohort(slides, tmp_path_factory):
     """A finished run over good and bad slides: the folder, and what the run printed."""
-    from tests.workflow.conftest import Folder
-
     path = tmp_path_factory.mktemp("cohort")
     (path / "config").mkdir()
     folder = Folder(path)
@@ -139,9 +139,9 @@ def test_a_slide_that_appears_runs_alone(cohort, slides):
 def test_shards_change_no_nucleus(cohort, slides, folder):
     done, _ = cohort
     folder.write_sheet(("one", str(slides / "one.tif"), "", ""))
-    result = folder.snakemake("--set-scatter", "shard=3", "results/slides/one/nuclei.parquet")
-    assert result.returncode == 0, result.stdout + result.stderr
     name = "results/slides/one/nuclei.parquet"
+    result = folder.snakemake("--set-scatter", "shard=3", "--", name)
+    assert result.returncode == 0, result.stdout + result.stderr
     assert pl.read_parquet(folder.path / name).equals(pl.read_parquet(done.path / name))
 
 
@@ -171,3 +171,19 @@ def test_mistakes_are_one_readable_line_before_any_job(folder, sheet, config, wo
     assert words in printed
     assert "Traceback" not in printed
     assert not (folder.path / "results").exists()
+
+
+def test_one_slide_by_hand_gives_the_same_nuclei(cohort, slides, tmp_path):
+    done, _ = cohort
+    config = load_config(done.path / "config/config.yaml")
+    told = []
+    made = run_slide(
+        str(slides / "one.tif"), tmp_path, config, mpp=None, gpu=0, report=lambda *step: told.append(step)
+    )
+    name = "nuclei.parquet"
+    by_workflow = pl.read_parquet(done.path / "results/slides/one" / name)
+    assert pl.read_parquet(tmp_path / name).equals(by_workflow)
+    assert made.row["n_nuclei"] == len(by_workflow)
+    assert told[-1][0] == "pictures"
+    n_tiles = made.row["n_tiles"]
+    assert ("nuclei", n_tiles, n_tiles) in told

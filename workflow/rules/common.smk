@@ -56,4 +56,6 @@ def backend_line():
 
 
 def last_screen():
-    return cohort.table_text(cohort.read_cohort("results/cohort_er.csv"))
+    """The table as a person reads it; nothing where only other files were asked for."""
+    table = "results/cohort_er.csv"
+    return cohort.table_text(cohort.read_cohort(table)) if os.path.exists(table) else ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import struct
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ TRUTH: dict[str, Any] = {
 }  # fmt: skip
 """Columns of the truth table; boxes in level-0 pixels."""
 
+_STRIP_PX = 256
 _BLOCK_PX = 1024
 
 
@@ -74,8 +76,8 @@ def simulate_slide(
 ) -> Truth:
     """Write a simulated H-DAB slide and, beside it, its truth (`<stem>.truth.parquet`).
 
-    The picture is drawn block by block, so memory does not grow with the slide; the same arguments give the
-    same pixels and truth, whatever `threads` is. Disk for one uncompressed copy is needed meanwhile.
+    The picture is drawn and written strip by strip, so memory depends on the width alone (0.5 GB at 16,000
+    px); the same arguments give the same pixels and truth, whatever `threads` is.
 
     Parameters
     ----------
@@ -150,22 +152,59 @@ def _blocks(width: int, height: int, side: int) -> Iterator[tuple[int, int, int,
 def _write_pyramid(
     path: Path, scene: Scene, look: SlideLook, width: int, height: int, mpp: float, threads: int
 ) -> None:
+    """Stream the strips into the TIFF writer, as a PNG picture that is never stored."""
     import pyvips
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".raw") as raw:
-        with ThreadPoolExecutor(threads) as pool:
-            for y in range(0, height, _BLOCK_PX):
-                raw.write(_draw_strip(pool, scene, look, y, width, min(_BLOCK_PX, height - y), mpp).data)
-        raw.flush()
-        pixels_per_mm = 1000.0 / mpp
-        image = pyvips.Image.rawload(raw.name, width, height, 3)
-        image = image.copy(interpretation="srgb", xres=pixels_per_mm, yres=pixels_per_mm)
+    pixels_per_mm = 1000.0 / mpp
+    with ThreadPoolExecutor(threads) as pool:
+        strips = _strips(pool, scene, look, width, height, mpp)
+        stream = _Stream(_as_png(strips, width, height))
+        source = pyvips.SourceCustom()
+        source.on_read(stream.read)
+        image = pyvips.Image.pngload_source(source, access="sequential")
+        image = image.copy(xres=pixels_per_mm, yres=pixels_per_mm)
         with atomic_path(path) as temporary:
             image.tiffsave(
                 str(temporary), tile=True, tile_width=256, tile_height=256, pyramid=True, compression="jpeg",
                 Q=85, bigtiff=True, resunit="cm",
             )  # fmt: skip
+
+
+class _Stream:
+    """Hands out an iterator of byte blocks in pieces of any size, as a file would."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        if not self._rest:
+            self._rest = memoryview(next(self._blocks, b""))
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return bytes(piece)
+
+
+def _as_png(strips: Iterator[NDArray[np.uint8]], width: int, height: int) -> Iterator[bytes]:
+    """Wrap rows of pixels as an uncompressed PNG; pyvips can read no simpler format from a stream."""
+    yield b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    deflate = zlib.compressobj(level=0)
+    for strip in strips:
+        rows = np.zeros((len(strip), 1 + 3 * width), np.uint8)  # each row starts with its filter, 0
+        rows[:, 1:] = strip.reshape(len(strip), -1)
+        yield _chunk(b"IDAT", deflate.compress(rows.data))
+    yield _chunk(b"IDAT", deflate.flush()) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(content, zlib.crc32(kind))
+    return b"".join((struct.pack(">I", len(content)), kind, content, struct.pack(">I", checksum)))
+
+
+def _strips(
+    pool: ThreadPoolExecutor, scene: Scene, look: SlideLook, width: int, height: int, mpp: float
+) -> Iterator[NDArray[np.uint8]]:
+    for y in range(0, height, _STRIP_PX):
+        yield _draw_strip(pool, scene, look, y, width, min(_STRIP_PX, height - y), mpp)
 
 
 def _draw_strip(

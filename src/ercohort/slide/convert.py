@@ -62,7 +62,6 @@ def convert(path: str | os.PathLike[str], output: str | os.PathLike[str], *, mpp
 
 def _convert(path: str, output: str, mpp: float | None) -> None:
     import pyvips
-    from pyvips import ffi, vips_lib
 
     if not Path(path).is_file():
         raise SlideError(Status.MISSING, f"{path}: no such file; check the `path` column of the sheet")
@@ -83,25 +82,21 @@ def _convert(path: str, output: str, mpp: float | None) -> None:
             yres=1000 / mpp,
             **_compression(path),
         )
-        # libvips can go on over damaged parts; it leaves a message then (see `vips_source`).
-        trouble = ffi.string(vips_lib.vips_error_buffer()).decode(errors="replace")
     except pyvips.Error as error:
-        trouble = str(error)
-    if trouble:
-        _raise(path, trouble)
+        _raise(path, str(error))
 
 
 def _open(path: str):  # type: ignore[no-untyped-def]
     """Return the picture, and its resolution as OpenSlide would state it."""
     import pyvips
 
-    # A damaged PNG or TIFF is an error to libvips, a damaged JPEG only a warning.
-    fail_on = "warning" if Path(path).suffix.lower() in (".jpg", ".jpeg") else "error"
     if Path(path).suffix.lower() == ".bmp":
         return _open_bmp(path), {}
-    picture = pyvips.Image.new_from_file(path, access="sequential", fail_on=fail_on)
-    if Path(path).suffix.lower() not in _TIFF:
-        return picture, {}  # what PNG and JPEG state is for printing
+    # To libvips most damage in a JPEG, and in a TIFF that holds JPEG, is worth no more than a warning.
+    picture = pyvips.Image.new_from_file(path, access="sequential", fail_on="warning")
+    # What PNG and JPEG state is for printing; 1 pixel per mm is what libvips makes of no statement.
+    if Path(path).suffix.lower() not in _TIFF or picture.xres <= 1 or picture.yres <= 1:
+        return picture, {}
     return picture, {"openslide.mpp-x": str(1000 / picture.xres), "openslide.mpp-y": str(1000 / picture.yres)}
 
 

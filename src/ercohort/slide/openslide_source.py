@@ -19,8 +19,8 @@ class Patch:
     """Pixels of a level, and where they lie.
 
     `pixels` is (rows, cols, 3) uint8; its upper left corner is at `x`, `y` in pixels of the level. These
-    are whole numbers except where the library could only give pixels that lie between the level's own, and
-    may be a few pixels before the window that was asked for.
+    are whole numbers except where the library could only give pixels that lie between the level's own: then
+    they are off what was asked for by less than half a pixel.
     """
 
     pixels: NDArray[np.uint8]
@@ -53,15 +53,14 @@ class OpenSlideSource:
         SlideError
             `unreadable`, if these pixels cannot be decoded.
         """
+        # OpenSlide takes level-0 coordinates, and interpolates where these fall between pixels of the level.
         downsample = self.level_downsamples[level]
-        left, x0 = _place(x, downsample)
-        top, y0 = _place(y, downsample)
-        size = (width + x - left, height + y - top)
+        x0, y0 = round(x * downsample), round(y * downsample)
         handle = self._handle
         try:
-            image = handle.read_region((x0, y0), level, size)
+            image = handle.read_region((x0, y0), level, (width, height))
         except openslide.OpenSlideError:
-            image = self._read_again(handle, (x0, y0), level, size)
+            image = self._read_again(handle, (x0, y0), level, (width, height))
         return Patch(_composite(image, self.background), x0 / downsample, y0 / downsample)
 
     def _read_again(
@@ -84,16 +83,6 @@ class OpenSlideSource:
     def close(self) -> None:
         """Close the file."""
         self._handle.close()
-
-
-def _place(start: int, downsample: float) -> tuple[int, int]:
-    """Return a start at or a little before `start` that falls on a pixel of the level, and its level-0 value.
-
-    OpenSlide takes level-0 coordinates, and blurs where these fall between pixels of the level.
-    """
-    candidates = range(start, max(start - 4, -1), -1) if downsample % 1 else (start,)
-    best = min(candidates, key=lambda x: abs(round(x * downsample) / downsample - x))
-    return best, round(best * downsample)
 
 
 def _composite(image: Image.Image, background: tuple[int, int, int]) -> NDArray[np.uint8]:

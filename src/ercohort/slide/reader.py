@@ -88,7 +88,7 @@ class Slide:
         if step == (1.0, 1.0) and all(value.is_integer() for value in start):
             left, top = int(start[0]), int(start[1])
             patch = self._padded(level, left, top, left + size[0], top + size[1])
-            if (patch.x, patch.y) == start and patch.pixels.shape == shape:
+            if (patch.x, patch.y) == start:
                 out[:] = patch.pixels
                 return out
         self.read_level(level, start, step, out)
@@ -159,15 +159,9 @@ class Slide:
         patch = self._source.read(level, left, top, right - left, bottom - top)
         if (left, top, right, bottom) == (x0, y0, x1, y1):
             return patch
-        # A patch that had to start earlier than asked keeps its pixels where they belong.
-        column, row = left - x0, top - y0
-        shift_x, shift_y = round(patch.x) - left, round(patch.y) - top
         canvas = self._canvas(x1 - x0, y1 - y0)
-        rows, cols = patch.pixels.shape[:2]
-        canvas[row : row + rows + shift_y, column : column + cols + shift_x] = patch.pixels[
-            -shift_y:, -shift_x:
-        ]
-        return Patch(canvas, x0 + patch.x - round(patch.x), y0 + patch.y - round(patch.y))
+        canvas[top - y0 : bottom - y0, left - x0 : right - x0] = patch.pixels
+        return Patch(canvas, x0 + patch.x - left, y0 + patch.y - top)
 
     def _canvas(self, width: int, height: int) -> NDArray[np.uint8]:
         canvas = np.empty((height, width, 3), np.uint8)
@@ -260,11 +254,12 @@ def _describe(file: Path, source: OpenSlideSource, mpp: float | None) -> SlideIn
     properties = source.properties
     value, origin = resolve_mpp(str(file), properties, mpp)
     width, height = source.level_dimensions[0]
+    vendor = properties.get("openslide.vendor", "unknown")
     bounds = _bounds(properties)
     pages = match_pages(source)
     return SlideInfo(
         path=str(file),
-        vendor=properties.get("openslide.vendor", "unknown"),
+        vendor=vendor,
         width=width,
         height=height,
         mpp=value,
@@ -278,7 +273,7 @@ def _describe(file: Path, source: OpenSlideSource, mpp: float | None) -> SlideIn
         has_bounds=bounds is not None,
         background=source.background,
         reader="vips" if pages is not None and agrees(source, pages) else "openslide",
-        file_bytes=_bytes_on_disk(file),
+        file_bytes=_bytes_on_disk(file, vendor),
     )
 
 
@@ -293,12 +288,12 @@ def _bounds(properties: dict[str, str]) -> tuple[int, int, int, int] | None:
     return x, y, width, height
 
 
-def _bytes_on_disk(file: Path) -> int:
+def _bytes_on_disk(file: Path, vendor: str) -> int:
     """Return the bytes of a slide: a MIRAX slide has a folder beside it, a DICOM slide is a folder."""
-    if file.suffix.lower() == ".mrxs":
+    if vendor == "mirax":
         parts = [file, *file.with_suffix("").iterdir()]
-    elif file.suffix.lower() == ".dcm":
-        parts = list(file.parent.glob("*" + file.suffix))
+    elif vendor == "dicom":
+        parts = list(file.parent.iterdir())
     else:
         parts = [file]
     return sum(part.stat().st_size for part in parts if part.is_file())

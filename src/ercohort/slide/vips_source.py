@@ -9,6 +9,7 @@ and OpenSlide, which does refuse damaged tiles, reads instead.
 from __future__ import annotations
 
 import threading
+from weakref import WeakSet
 
 import numpy as np
 import pyvips
@@ -27,6 +28,9 @@ _VENDORS = ("generic-tiff", "aperio")
 _COMPRESSIONS = (1, 5, 7, 8, 32946)  # none, LZW, JPEG, deflate (two codes)
 _CHECK_PX = 96
 
+_live: WeakSet[VipsSource] = WeakSet()
+_live_lock = threading.Lock()
+
 
 class VipsSource:
     """A tiled TIFF read by libvips; many threads may read from it.
@@ -41,7 +45,10 @@ class VipsSource:
         self._images: dict[int, pyvips.Image] = {}
         self._lock = threading.Lock()
         self._local = threading.local()
-        vips_lib.vips_error_clear()
+        with _live_lock:
+            if not _live:  # with another slide open, its damage must not be forgotten
+                vips_lib.vips_error_clear()
+            _live.add(self)
 
     @property
     def trusted(self) -> bool:
@@ -84,6 +91,8 @@ class VipsSource:
 
     def close(self) -> None:
         """Close the file."""
+        with _live_lock:
+            _live.discard(self)
         self._images.clear()
         self._local = threading.local()
         self._fallback.close()
@@ -124,11 +133,9 @@ def _same(vips: VipsSource, source: OpenSlideSource, level: int, size: tuple[int
     for share in (0.0, 0.5, 1.0):
         x, y = int((size[0] - width) * share), int((size[1] - height) * share)
         expected = source.read(level, x, y, width, height)
-        if expected.x % 1 or expected.y % 1:
+        if (expected.x, expected.y) != (x, y):
             continue  # OpenSlide had to interpolate
-        left, top = int(expected.x), int(expected.y)
-        pixels = vips._fetch(level, left, top, width, height)
-        same = np.array_equal(pixels, expected.pixels[:height, :width]) if pixels is not None else False
-        if not same or not vips.trusted:
+        pixels = vips._fetch(level, x, y, width, height)
+        if pixels is None or not vips.trusted or not np.array_equal(pixels, expected.pixels):
             return False
     return True

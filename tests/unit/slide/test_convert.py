@@ -138,6 +138,16 @@ def test_damaged_pictures_are_unreadable(name: str, how: str, picture: slides.Ar
     assert [item.name for item in tmp_path.iterdir()] == [name]
 
 
+def test_a_damaged_strip_of_jpeg_is_unreadable(picture: slides.Array, tmp_path: Path) -> None:
+    """libvips reads such a strip as grey, and says nothing."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, picture, photometric="rgb", compression="jpeg", rowsperstrip=64)
+    slides.damage_tile(path, path, 3, start=0.5)
+    with pytest.raises(SlideError, match="export it again") as caught:
+        convert(path, tmp_path / "out.tiff", mpp=0.25)
+    assert caught.value.status is Status.UNREADABLE
+
+
 def test_missing_picture(tmp_path: Path) -> None:
     with pytest.raises(SlideError) as caught:
         convert(tmp_path / "a.png", tmp_path / "out.tiff", mpp=0.25)

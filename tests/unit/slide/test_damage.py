@@ -106,6 +106,19 @@ def test_broken_page_lists(breaking: object, jpeg_pyramid: Path, tmp_path: Path)
     assert caught.value.status is Status.UNREADABLE
 
 
+def test_the_shared_handle_is_replaced(
+    jpeg_pyramid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sound tiles after a damaged one do not each open the file anew."""
+    damaged = slides.damage_tile(jpeg_pyramid, tmp_path / "a.tiff", 7)
+    with open_slide(damaged) as slide:
+        assert read_or_none(slide, TILE) is None
+        monkeypatch.setattr("openslide.OpenSlide", None)
+        for at in tiles_of(slide):
+            if at != TILE:
+                assert slide.read(*at, 256, 256).shape == (256, 256, 3)
+
+
 def test_the_error_says_where(whole: Path, tmp_path: Path) -> None:
     damaged = slides.damage_tile(whole, tmp_path / whole.name, 7)
     with open_slide(damaged) as slide, pytest.raises(SlideError) as caught:

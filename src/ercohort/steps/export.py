@@ -1,0 +1,77 @@
+"""What a person opens: the QuPath file and the pictures."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import polars as pl
+
+from ercohort.config import GeoJSONSettings
+from ercohort.errors import GeoJSONError
+from ercohort.files import atomic_path, read_json
+from ercohort.record import SlideRecord
+from ercohort.slide import SlideInfo
+
+LOGGER = logging.getLogger("ercohort")
+
+
+def export_geojson(*, settings: GeoJSONSettings, folder: Path) -> None:
+    """Write `nuclei.geojson.zip`, and read it as QuPath would before it gets its name."""
+    from ercohort.geojson import write_geojson
+    from ercohort.geojson_validate import validate_geojson
+
+    slide = SlideRecord.read(folder / "slide.json")
+    with atomic_path(folder / "nuclei.geojson.zip") as temporary:
+        n_written = write_geojson(
+            folder / "nuclei.parquet",
+            temporary,
+            slide_id=slide.slide_id,
+            info=slide.info or _never_opened(slide.path),
+            settings=settings,
+        )
+        report = validate_geojson(temporary)
+        if report.n_features != n_written:
+            raise GeoJSONError(
+                f"{folder}: {n_written} nuclei were written as GeoJSON, {report.n_features} read back"
+            )
+    LOGGER.info("%s: %d features in %d files", slide.slide_id, report.n_features, report.n_files)
+
+
+def _never_opened(path: str) -> SlideInfo:
+    """Return the description of a slide that has no nuclei to place, because it could not be opened."""
+    return SlideInfo(
+        path=path,
+        vendor="",
+        width=0,
+        height=0,
+        mpp=1.0,
+        mpp_source="",
+        level_dimensions=(),
+        level_downsamples=(),
+        bounds=(0, 0, 0, 0),
+        has_bounds=False,
+        background=(255, 255, 255),
+        reader="",
+        file_bytes=0,
+    )
+
+
+def draw_pictures(*, folder: Path) -> None:
+    """Draw `overlay.jpg` and `heatmap.png`; for a slide that could not be counted, cards that say why."""
+    from ercohort import pictures
+    from ercohort.slide import open_slide
+    from ercohort.tissue import load_tissue_mask
+
+    slide = SlideRecord.read(folder / "slide.json")
+    row = read_json(folder / "summary.json")["row"]
+    overlay, heatmap = folder / "overlay.jpg", folder / "heatmap.png"
+    if slide.info is None or slide.tissue is None:
+        for path in (overlay, heatmap):
+            pictures.write_card(path, slide_id=slide.slide_id, status=row["status"], message=row["message"])
+        return
+    nuclei = pl.read_parquet(folder / "nuclei.parquet")
+    mask = load_tissue_mask(folder / "tissue.png")
+    with open_slide(slide.info.path, info=slide.info) as pixels:
+        pictures.write_overlay(overlay, slide=pixels, nuclei=nuclei, mask=mask, row=row)
+    pictures.write_heatmap(heatmap, info=slide.info, nuclei=nuclei, mask=mask, row=row)

@@ -1,0 +1,90 @@
+"""From the shards of a slide to its nuclei, each once, and its score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ercohort import __version__, schema
+from ercohort.config import DetectSettings
+from ercohort.errors import Status
+from ercohort.files import read_json, write_json, write_table
+from ercohort.record import SlideRecord
+
+
+def merge_slide(
+    *,
+    detections: Sequence[str | Path],
+    records: Sequence[str | Path],
+    settings: DetectSettings,
+    detector_mpp: float,
+    folder: Path,
+) -> None:
+    """Merge the shards of a slide into `nuclei.parquet` and score it into `summary.json`."""
+    from ercohort.merge import merge_shards
+    from ercohort.scoring import summarise
+
+    slide = SlideRecord.read(folder / "slide.json")
+    shards = [read_json(path) for path in records]
+    failed = [tile for shard in shards for tile in shard["failed"]]
+    n_tiles = sum(shard["n_tiles"] for shard in shards)
+    nuclei = merge_shards(
+        [pl.read_parquet(path) for path in detections],
+        scale=detector_mpp / slide.info.mpp if slide.info else 1.0,
+        nms_iou=settings.nms_iou,
+        seam_ios=settings.seam_ios,
+    )
+    status, message = _status_before_scoring(slide, shards, len(failed), n_tiles, settings.max_failed_share)
+    if status is Status.OK and slide.tissue and slide.info:
+        score = summarise(
+            nuclei,
+            tissue_mm2=slide.tissue.area_mm2,
+            mpp=slide.info.mpp,
+            detector_mpp=detector_mpp,
+            n_tiles=n_tiles,
+            n_tiles_failed=len(failed),
+        )
+    else:
+        nuclei = nuclei.clear()
+        score = {"status": status.value, "message": message, "mpp": slide.info.mpp if slide.info else None}
+        if slide.tissue:
+            score |= {"tissue_mm2": slide.tissue.area_mm2, "n_tiles": n_tiles, "n_tiles_failed": len(failed)}
+    row = {
+        "slide_id": slide.slide_id,
+        **score,
+        **_how_it_was_made(shards),
+        "version": __version__,
+    }
+    write_table(folder / "nuclei.parquet", nuclei, schema.NUCLEI)
+    write_json(folder / "summary.json", {"row": row, "failed_tiles": failed, "shards": shards})
+
+
+def _status_before_scoring(
+    slide: SlideRecord, shards: list[dict[str, Any]], n_failed: int, n_tiles: int, max_failed_share: float
+) -> tuple[Status, str]:
+    """Find what keeps a slide from being scored: its status, a shard's, or too many tiles that failed."""
+    if slide.status is not Status.OK:
+        return slide.status, slide.message
+    for shard in shards:
+        if shard["status"] != Status.OK:
+            return Status(shard["status"]), shard["message"]
+    if n_failed > max_failed_share * n_tiles:
+        return Status.UNREADABLE, (
+            f"{n_failed:,} of {n_tiles:,} tiles could not be read, more than detect.max_failed_share allows; "
+            "copy the slide again from the scanner"
+        )
+    return Status.OK, ""
+
+
+def _how_it_was_made(shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """Columns that say what made the row; a column is `a+b` where shards ran on different backends."""
+    columns: dict[str, Any] = {}
+    for name in ("model", "backend", "precision"):
+        values = sorted({str(shard[name]) for shard in shards if shard.get(name)})
+        columns[name] = "+".join(values) or None
+    seconds = sum(shard["seconds"] for shard in shards)
+    columns["seconds"] = seconds or None
+    return columns

@@ -1,0 +1,117 @@
+"""From a slide file to the tiles that hold tissue; every way a slide can be bad ends here as a status."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from ercohort import schema
+from ercohort.config import TileSettings, TissueSettings
+from ercohort.errors import SlideError, Status
+from ercohort.files import atomic_path, read_json, write_json, write_table
+from ercohort.record import SlideRecord, TissueRecord, slide_trouble
+
+LOGGER = logging.getLogger("ercohort")
+
+
+def convert_slide(*, path: str, mpp: float | None, slide: str | Path, record: str | Path) -> None:
+    """Turn a flat picture into a tiled slide; a picture that cannot be turned leaves an empty file."""
+    from ercohort.slide.convert import convert
+
+    result = {"status": Status.OK.value, "message": ""}
+
+    def trouble(status: Status, message: str) -> None:
+        result.update(status=status.value, message=message)
+        with atomic_path(slide) as temporary:
+            temporary.touch()
+
+    with slide_trouble("convert", trouble):
+        convert(path, slide, mpp=mpp)
+    write_json(record, result)
+
+
+def mask_tissue(
+    *,
+    slide_id: str,
+    path: str,
+    readable: str | None,
+    mpp: float | None,
+    settings: TissueSettings,
+    folder: Path,
+) -> None:
+    """Open a slide and find its tissue; every way in which a slide can be bad ends here as a status.
+
+    Parameters
+    ----------
+    slide_id, path, mpp
+        The slide's row in the sheet.
+    readable
+        The file that is read by region: `path`, or the pyramid made from it; None where it is missing.
+    folder
+        The slide's folder; gets `slide.json`, `tissue.png` and `thumbnail.jpg`.
+    """
+    from ercohort import tissue
+    from ercohort.slide import open_slide
+    from ercohort.slide.probe import probe
+
+    record = SlideRecord(slide_id, path, Status.OK)
+    found: tissue.Tissue | None = None
+
+    def trouble(status: Status, message: str) -> None:
+        nonlocal record
+        record = replace(record, status=status, message=message)
+
+    with slide_trouble("tissue_mask", trouble):
+        info = probe(_readable(path, readable), mpp=mpp)
+        record = replace(record, info=info)
+        with open_slide(info.path, info=info) as slide:
+            found = tissue.find_tissue(slide, settings)
+        measured = TissueRecord(found.downsample_x, found.downsample_y, found.background, found.area_mm2)
+        record = replace(record, tissue=measured)
+        if not found.mask.any():
+            raise SlideError(
+                Status.NO_TISSUE,
+                "only glass was found; if there is tissue, lower tissue.min_od in the config",
+            )
+    tissue.save_tissue(found or tissue.no_tissue(), folder / "tissue.png", folder / "thumbnail.jpg")
+    record.write(folder / "slide.json")
+
+
+def _readable(path: str, readable: str | None) -> str:
+    if readable is None:
+        raise SlideError(
+            Status.MISSING, f"{path}: no such file; correct the path in the sheet, or put it there"
+        )
+    conversion = Path(readable).with_suffix(".json")
+    if readable != path and conversion.exists():
+        result = read_json(conversion)
+        if result["status"] != Status.OK:
+            raise SlideError(Status(result["status"]), result["message"])
+    return readable
+
+
+def lay_out_tiles(*, detector_mpp: float, n_shards: int, settings: TileSettings, folder: Path) -> None:
+    """Write `tiles.parquet`: the tiles whose core touches tissue; none for a slide with a bad status."""
+    from ercohort.tiles import make_tiles
+    from ercohort.tissue import load_tissue_mask
+
+    record = SlideRecord.read(folder / "slide.json")
+    tiles = pl.DataFrame(schema=schema.TILES)
+    if record.status is Status.OK and record.info and record.tissue:
+        tiles = make_tiles(
+            width=record.info.width,
+            height=record.info.height,
+            bounds=record.info.bounds,
+            slide_mpp=record.info.mpp,
+            detector_mpp=detector_mpp,
+            settings=settings,
+            mask=load_tissue_mask(folder / "tissue.png"),
+            downsample_x=record.tissue.downsample_x,
+            downsample_y=record.tissue.downsample_y,
+            n_shards=n_shards,
+        )
+    LOGGER.info("%s: %d tiles in %d shards", record.slide_id, len(tiles), n_shards)
+    write_table(folder / "tiles.parquet", tiles, schema.TILES)
