@@ -208,11 +208,8 @@ def test_a_field_that_is_best_twice_carries_both_names():
 
 def test_a_slide_without_positive_nuclei_has_no_extremes():
     centres = np.random.default_rng(5).uniform(0, 4000, (5000, 2))
-    assert [field.name for field in counted(centres, [False] * 5000)] == [
-        "Densest",
-        "Least positive",
-        "Typical",
-    ]
+    names = [field.name for field in counted(centres, [False] * 5000)]
+    assert names == ["Densest", "Typical", "Typical", "Typical"]
 
 
 def test_a_slide_with_a_handful_of_nuclei_has_no_fields():

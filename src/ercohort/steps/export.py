@@ -22,7 +22,8 @@ def export_geojson(*, settings: GeoJSONSettings, folder: Path) -> None:
     from ercohort.geojson_validate import validate_geojson
 
     slide = SlideRecord.read(folder / "slide.json")
-    with atomic_path(folder / "nuclei.geojson.zip") as temporary:
+    output = folder / "nuclei.geojson.zip"
+    with atomic_path(output) as temporary:
         n_written = write_geojson(
             folder / "nuclei.parquet",
             temporary,
@@ -30,10 +31,13 @@ def export_geojson(*, settings: GeoJSONSettings, folder: Path) -> None:
             info=slide.info or _never_opened(slide.path),
             settings=settings,
         )
-        report = validate_geojson(temporary)
+        try:
+            report = validate_geojson(temporary)
+        except GeoJSONError as error:  # the file a person looks for has the final name
+            raise GeoJSONError(str(error).replace(str(temporary), str(output))) from None
         if report.n_features != n_written:
             raise GeoJSONError(
-                f"{folder}: {n_written} nuclei were written as GeoJSON, {report.n_features} read back"
+                f"{output}: {n_written} nuclei were written, {report.n_features} read back; report it"
             )
     LOGGER.info("%s: %d features in %d files", slide.slide_id, report.n_features, report.n_files)
 
