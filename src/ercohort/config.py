@@ -40,7 +40,7 @@ class TileSettings(Settings):
 
     tile_px: int = Field(640, ge=128, le=4096, multiple_of=32, description="Side of a tile, pixels.")
     halo_px: int = Field(
-        32, ge=8, le=512,
+        32, ge=16, le=512,
         description="Margin around the core, pixels. Nuclei up to twice this size are never cut.",
     )  # fmt: skip
 

@@ -11,10 +11,15 @@ from ercohort.files import atomic_path, read_json, write_json, write_table
 def test_a_file_that_was_not_finished_is_never_seen(tmp_path):
     final = tmp_path / "table.csv"
     final.write_text("old")
-    with pytest.raises(RuntimeError), atomic_path(final) as temporary:
-        temporary.write_text("half")
-        assert final.read_text() == "old"
-        raise RuntimeError
+
+    def write_half():
+        with atomic_path(final) as temporary:
+            temporary.write_text("half")
+            assert final.read_text() == "old"
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert final.read_text() == "old"
     assert [item.name for item in tmp_path.iterdir()] == ["table.csv"]
 

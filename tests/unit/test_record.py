@@ -8,8 +8,8 @@ from ercohort.slide import SlideInfo
 
 INFO = SlideInfo(
     path="a.svs", vendor="aperio", width=100, height=50, mpp=0.25, mpp_source="sheet",
-    level_dimensions=((100, 50), (50, 25)), level_downsamples=(1.0, 2.0), bounds=(1, 2, 90, 40), has_bounds=True,
-    background=(255, 254, 253), reader="vips", file_bytes=12,
+    level_dimensions=((100, 50), (50, 25)), level_downsamples=(1.0, 2.0), bounds=(1, 2, 90, 40),
+    has_bounds=True, background=(255, 254, 253), reader="vips", file_bytes=12,
 )  # fmt: skip
 
 

@@ -62,7 +62,7 @@ def test_known_layout():
     offset=st.tuples(st.floats(0, 0.9), st.floats(0, 0.9)),
     mpp=st.floats(0.1, 2.0),
     tile_px=st.sampled_from([128, 256, 640, 2048]),
-    halo_px=st.integers(8, 48),
+    halo_px=st.integers(16, 48),
     n_shards=st.integers(1, 7),
 )
 def test_cores_partition_the_bounds_and_windows_add_the_halo(
