@@ -11,7 +11,7 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "ercohort needs Python 3.11 or newer; name one: make setup PYTHON=python3.11"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) \
 		|| { echo "venv is missing; on Debian: apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
@@ -22,6 +22,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 # A simulated cohort, through the same command as a real one; the table is written, and shown, every time.
 demo: setup
+	@grep -q '^sim-negative' config/samples.tsv \
+		|| { echo "config/samples.tsv names slides of your own; run: snakemake --cores 8 --resources gpu=1"; exit 1; }
 	$(BIN)/ercohort simulate --cohort demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES) --resources gpu=1 --forcerun cohort
 
@@ -36,4 +38,4 @@ lint: $(VENV)/.installed-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --lint
 
 clean:
-	rm -rf $(VENV) demo .snakemake results/slides results/engine results/logs results/benchmarks results/cohort_er.csv
+	rm -rf $(VENV) demo .mypy_cache .pytest_cache .ruff_cache

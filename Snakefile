@@ -38,4 +38,4 @@ onsuccess:
 
 
 onerror:
-    print(f"ercohort: the run stopped early; finished steps are kept. Log: {log}")
+    print(error_screen())

@@ -104,8 +104,10 @@ def check_config(values: dict[str, Any], source: str = "config/config.yaml") -> 
     InputError
         Names the file, the key, what is wrong and the cure; one line per wrong key.
     """
+    # A section with nothing under it is null in YAML; it means the defaults.
+    given = {key: value for key, value in values.items() if value is not None}
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(given)
     except ValidationError as error:
         lines = [f"{source}: {_explain(item)}" for item in error.errors()]
         raise InputError("\n".join(lines)) from None
@@ -114,7 +116,7 @@ def check_config(values: dict[str, Any], source: str = "config/config.yaml") -> 
 def load_config(path: str | Path) -> Config:
     """Read and check a YAML config file."""
     try:
-        values = yaml.safe_load(Path(path).read_text()) or {}
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

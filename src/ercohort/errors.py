@@ -43,6 +43,10 @@ class BackendError(ErcohortError):
     """An inference backend that is not installed or fails on this machine."""
 
 
+class MachineError(ErcohortError):
+    """Trouble of the machine, not of the slide: the workflow may try again."""
+
+
 class GeoJSONError(ErcohortError):
     """A GeoJSON file that QuPath would refuse or read as something else."""
 

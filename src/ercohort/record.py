@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ercohort.errors import BackendError, ModelError, SlideError, Status
+from ercohort.errors import BackendError, MachineError, ModelError, SlideError, Status
 from ercohort.files import read_json, write_json
 from ercohort.slide import SlideInfo
 
@@ -78,24 +78,31 @@ class SlideRecord:
 
 
 @contextmanager
-def slide_trouble(step: str, record: Callable[[Status, str], None]) -> Iterator[None]:
+def slide_trouble(redo: str | Path, record: Callable[[Status, str], None]) -> Iterator[None]:
     """Turn what is wrong with a slide into a status; let what is wrong with the machine through.
 
     A `SlideError` becomes its status. An error that nobody foresaw becomes `failed`, with the traceback in
     the job's log: one odd slide must not cost the cohort its table. Errors of the machine (disk, memory,
     a backend or model that does not work) are raised, so that the workflow tries again or stops the branch.
+
+    Parameters
+    ----------
+    redo
+        The file with which the slide's work begins anew, for the message.
+    record
+        Takes the status and the message.
     """
     try:
         yield
     except SlideError as error:
         LOGGER.warning("%s: %s", error.status, error.message)
         record(error.status, error.message)
-    except (OSError, MemoryError, BackendError, ModelError):
+    except (OSError, MemoryError, MachineError, BackendError, ModelError):
         raise
     except Exception as error:
         LOGGER.error("%s", traceback.format_exc())
         record(
             Status.FAILED,
-            f"unexpected {type(error).__name__} in {step}: {error}; the job's log has the details; "
-            f"after a fix, run again with --forcerun {step}",
+            f"unexpected {type(error).__name__}: {error}; the logs in results/logs have the details: please "
+            f"report it; to try this slide again: snakemake --forcerun {redo} (and your other options)",
         )

@@ -62,11 +62,18 @@ def run_slide(
     )
     report("tissue", 0, 1)
     readable: str | None = path if os.path.exists(path) else None
+    conversion: Path | None = None
     if readable and needs_conversion(path):
-        readable = str(out / "converted.tif")
-        steps.convert_slide(path=path, mpp=mpp, slide=readable, record=out / "converted.json")
+        readable, conversion = str(out / "converted.tif"), out / "converted.json"
+        steps.convert_slide(path=path, mpp=mpp, slide=readable, record=conversion)
     steps.mask_tissue(
-        slide_id=slide_id, path=path, readable=readable, mpp=mpp, settings=config.tissue, folder=out
+        slide_id=slide_id,
+        path=path,
+        readable=readable,
+        conversion=conversion,
+        mpp=mpp,
+        settings=config.tissue,
+        folder=out,
     )
     report("tiles", 0, 1)
     steps.lay_out_tiles(detector_mpp=detector.mpp, n_shards=1, settings=config.tiles, folder=out)
@@ -75,7 +82,7 @@ def run_slide(
         model=config.model,
         engine=engine,
         settings=config.detect,
-        tile_settings=config.tiles,
+        tile_px=config.tiles.tile_px,
         gpu=gpu,
         threads=threads,
         folder=out,
@@ -101,7 +108,7 @@ def run_slide(
 
 
 def _slide_id(path: str) -> str:
-    stem = Path(path).resolve().stem
+    stem = Path(path).absolute().stem
     if not SLIDE_ID.fullmatch(stem):
         cleaned = "".join(letter if SLIDE_ID.fullmatch("a" + letter) else "_" for letter in stem).lstrip(
             "_.-"

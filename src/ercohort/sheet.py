@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ REQUIRED = ("slide_id", "path")
 KNOWN = (*REQUIRED, "mpp")
 RESERVED = frozenset({"status", "message", *COHORT_COLUMNS}) - {"mpp"}
 MAX_ID_LENGTH = 100
+MAX_PATH_LENGTH = 4000
 
 
 @dataclass(frozen=True)
@@ -75,23 +77,23 @@ def read_sheet(path: str | Path) -> dict[str, Sample]:
         raise InputError(f"{sheet}: cannot be read as UTF-8 text: {error}; save it as UTF-8 TSV") from None
     lines = [
         (number, line)
-        for number, line in enumerate(text.splitlines(), start=1)
+        for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1)
         if line.strip() and not line.startswith("#")
     ]
     if not lines:
         raise InputError(
             f"{sheet}: is empty; the first line names the columns: slide_id, path, mpp (optional)"
         )
-    header = _split(lines[0][1])
-    _check_header(sheet, header)
+    first, head = lines[0]
+    header = _split(head)
+    _check_header(f"{sheet}, line {first}", header)
     if len(lines) == 1:
         raise InputError(f"{sheet}: has a header but no slides; add one row per slide")
     samples: dict[str, Sample] = {}
     seen: set[str] = set()
     mistakes: list[str] = []
     for number, line in lines[1:]:
-        cells = _split(line)
-        sample, found = _check_row(header, cells, sheet)
+        sample, found = _check_row(header, line, sheet)
         if sample.slide_id.casefold() in seen and not found:
             found = [
                 f"slide_id {sample.slide_id!r} is there twice (upper and lower case count as one); rename it"
@@ -105,27 +107,31 @@ def read_sheet(path: str | Path) -> dict[str, Sample]:
 
 
 def _split(line: str) -> list[str]:
+    csv.field_size_limit(max(csv.field_size_limit(), len(line)))
     return [cell.strip() for cell in next(csv.reader([line], delimiter="\t"))]
 
 
-def _check_header(sheet: Path, header: list[str]) -> None:
+def _check_header(where: str, header: list[str]) -> None:
     for column in REQUIRED:
         if column not in header:
             close = difflib.get_close_matches(column, header, n=1)
             hint = f"; rename column `{close[0]}`" if close else ""
             if len(header) == 1 and ("," in header[0] or ";" in header[0]):
                 hint = "; separate the columns by tabs, not commas"
-            raise InputError(f"{sheet}, line 1: column `{column}` is missing{hint}")
+            raise InputError(f"{where}: column `{column}` is missing{hint}")
     for column in header:
         if not column:
-            raise InputError(f"{sheet}, line 1: a column has no name; name it or remove the extra tab")
+            raise InputError(f"{where}: a column has no name; name it or remove the extra tab")
         if header.count(column) > 1:
-            raise InputError(f"{sheet}, line 1: column `{column}` is there twice; rename one")
+            raise InputError(f"{where}: column `{column}` is there twice; rename one")
         if column in RESERVED:
-            raise InputError(f"{sheet}, line 1: column `{column}` is one that ercohort writes; rename yours")
+            raise InputError(f"{where}: column `{column}` is one that ercohort writes; rename yours")
 
 
-def _check_row(header: list[str], cells: list[str], sheet: Path) -> tuple[Sample, list[str]]:
+def _check_row(header: list[str], line: str, sheet: Path) -> tuple[Sample, list[str]]:
+    if line.count('"') % 2:
+        return Sample("", ""), ['has a quote (") without its partner, which would swallow tabs; remove it']
+    cells = _split(line)
     if len(cells) > len(header):
         return Sample(cells[0], ""), [f"has {len(cells)} cells for {len(header)} columns; remove a tab"]
     row = dict(zip(header, [*cells, *[""] * (len(header) - len(cells))], strict=True))
@@ -148,6 +154,8 @@ def _mistakes(slide_id: str, path: str, mpp: str) -> Iterator[str]:
         yield f"slide_id has {len(slide_id)} characters, {MAX_ID_LENGTH} at most; shorten it"
     if not path:
         yield "path is empty; name the slide file"
+    elif len(path) > MAX_PATH_LENGTH:
+        yield f"path has {len(path)} characters, more than a file system takes; correct it"
     if mpp:
         try:
             value = float(mpp)
@@ -160,6 +168,6 @@ def _mistakes(slide_id: str, path: str, mpp: str) -> Iterator[str]:
 
 def _resolve(path: str, sheet: Path) -> str:
     beside = sheet.parent / path
-    if not Path(path).exists() and beside.exists():
+    if not os.path.exists(path) and os.path.exists(beside):
         return str(beside)
     return path

@@ -50,6 +50,10 @@ def test_each_mistake_names_file_key_and_cure(values, words):
     assert "\n" not in str(caught.value)
 
 
+def test_an_empty_section_means_its_defaults():
+    assert check_config({"tissue": None, "samples": None}) == Config()
+
+
 def test_a_broken_yaml_file_is_one_line(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("a: [1\nb: }")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ercohort.errors import BackendError, ModelError, SlideError, Status
+from ercohort.errors import BackendError, MachineError, ModelError, SlideError, Status
 from ercohort.record import SlideRecord, TissueRecord, slide_trouble
 from ercohort.slide import SlideInfo
 
@@ -27,24 +27,26 @@ def test_a_record_comes_back_as_it_was(tmp_path, record):
 
 def test_what_is_wrong_with_a_slide_becomes_a_status():
     seen = []
-    with slide_trouble("tissue_mask", lambda *found: seen.append(found)):
+    with slide_trouble("slide.json", lambda *found: seen.append(found)):
         raise SlideError(Status.NO_MPP, "give mpp")
     assert seen == [(Status.NO_MPP, "give mpp")]
 
 
 def test_an_unforeseen_error_becomes_failed_and_names_the_step():
     seen = []
-    with slide_trouble("merge", lambda *found: seen.append(found)):
+    with slide_trouble("results/slides/a/slide.json", lambda *found: seen.append(found)):
         raise ZeroDivisionError("division by zero")
     ((status, message),) = seen
     assert status is Status.FAILED
     assert "ZeroDivisionError" in message
-    assert "--forcerun merge" in message
+    assert "--forcerun results/slides/a/slide.json" in message
 
 
-@pytest.mark.parametrize("error", [OSError("disk full"), MemoryError(), BackendError("x"), ModelError("x")])
+@pytest.mark.parametrize(
+    "error", [OSError("full"), MemoryError(), MachineError("x"), BackendError("x"), ModelError("x")]
+)
 def test_what_is_wrong_with_the_machine_is_raised(error):
     seen = []
-    with pytest.raises(type(error)), slide_trouble("merge", lambda *found: seen.append(found)):
+    with pytest.raises(type(error)), slide_trouble("slide.json", lambda *found: seen.append(found)):
         raise error
     assert seen == []

@@ -56,6 +56,10 @@ def test_a_path_beside_the_sheet_is_found(tmp_path):
         (HEADER + "a\tx\tnan\t\n", 2, "must be above 0"),
         (HEADER + "a\tx\t0,25\t\n", 2, "is no number"),
         (HEADER + "a\tx\t\tb\tc\n", 2, "5 cells for 4 columns"),
+        (HEADER + 'a\tx\t0.25\t"core\n', 2, "a quote"),
+        (HEADER + "a\t" + "x" * 5000 + "\t\t\n", 2, "5000 characters"),
+        (HEADER + "a" * 200_000 + "\tx\t\t\n", 2, "200000 characters"),
+        ("# my slides\n\nslide_id\n", 3, "column `path` is missing"),
     ],
 )
 def test_each_mistake_names_file_line_and_cure(tmp_path, text, line, words):
@@ -80,3 +84,19 @@ def test_a_missing_sheet_and_a_binary_one(tmp_path):
     (tmp_path / "samples.xlsx").write_bytes(b"PK\x03\x04\xff\xfe")
     with pytest.raises(InputError, match="save it as UTF-8 TSV"):
         read_sheet(tmp_path / "samples.xlsx")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_sheets_as_windows_programs_write_them(tmp_path, encoding, end):
+    sheet = tmp_path / "samples.tsv"
+    lines = ["slide_id\tpath\tnote", 'a\tmy slide (1).svs\t"x, ""y"""', ""]
+    sheet.write_bytes(end.join(lines).encode(encoding))
+    samples = read_sheet(sheet)
+    assert samples["a"].path == "my slide (1).svs"
+    assert samples["a"].extra == {"note": 'x, "y"'}
+
+
+def test_a_line_ends_only_where_editors_end_it(tmp_path):
+    samples = read_sheet(write(tmp_path, HEADER + "a\tx\t\tone\u2028two\x0cthree\n"))
+    assert samples["a"].extra["block"] == "one\u2028two\x0cthree"

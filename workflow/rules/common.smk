@@ -1,10 +1,13 @@
 # The sheet, the config and what the rules ask about a slide.
 import os
+import time
+from pathlib import Path
 
 try:
     from ercohort import cohort, preflight
     from ercohort.errors import ErcohortError
     from ercohort.slide.convert import needs_conversion
+    from ercohort.slide.fingerprint import fingerprint
     from ercohort.versions import STEP_VERSION
 except ImportError as error:
     raise SystemExit(
@@ -12,10 +15,15 @@ except ImportError as error:
     ) from None
 
 try:
-    CONFIG, SAMPLES, MODEL = preflight.check_run(config)
+    CONFIG, SAMPLES, MODEL = preflight.check_run(
+        config,
+        sources=[os.path.relpath(file) for file in workflow.configfiles],
+        root=Path(workflow.basedir),
+    )
 except ErcohortError as error:
     raise SystemExit(f"ercohort: {error}") from None
 
+STARTED = time.time()
 N_SHARDS = len(gather.shard("{scatteritem}"))
 
 
@@ -37,6 +45,16 @@ def readable_slide(wildcards):
     return raw_slide(wildcards)
 
 
+def conversion_record(wildcards):
+    """What became of the conversion, where one is needed."""
+    slide = readable_slide(wildcards)
+    return (
+        f"results/slides/{wildcards.slide}/converted.json"
+        if slide and slide.endswith("converted.tif")
+        else []
+    )
+
+
 def slide_path(wildcards):
     return SAMPLES[wildcards.slide].path
 
@@ -45,17 +63,28 @@ def slide_mpp(wildcards):
     return SAMPLES[wildcards.slide].mpp
 
 
-def slide_bytes(wildcards):
-    """Size of the slide: a slide that was replaced runs again, one that was only touched does not."""
-    return preflight.size_of(SAMPLES[wildcards.slide].path)
+def slide_fingerprint(wildcards):
+    """A slide that was replaced runs again, one that was only touched or copied does not."""
+    return fingerprint(SAMPLES[wildcards.slide].path)
 
 
 def backend_line():
+    """What will run the detector; before any job starts, an error where that cannot be."""
     gpus = workflow.global_resources.get("gpu").value
-    return preflight.backend_line(CONFIG, gpu=1 if gpus is None else gpus)
+    try:
+        return preflight.backend_line(CONFIG, gpu=1 if gpus is None else gpus)
+    except ErcohortError as error:
+        raise SystemExit(f"ercohort: {error}") from None
 
 
 def last_screen():
     """The table as a person reads it; nothing where only other files were asked for."""
-    table = "results/cohort_er.csv"
-    return cohort.table_text(cohort.read_cohort(table)) if os.path.exists(table) else ""
+    table = Path("results/cohort_er.csv")
+    return cohort.table_text(cohort.read_cohort(table)) if table.exists() else ""
+
+
+def error_screen():
+    """What is known when a run ends with an error: the table, if this run came as far as to write it."""
+    table = Path("results/cohort_er.csv")
+    shown = last_screen() if table.exists() and table.stat().st_mtime > STARTED else ""
+    return f"{shown}ercohort: some steps failed; what is finished is kept, the same command goes on from there"

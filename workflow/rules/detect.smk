@@ -6,6 +6,7 @@ rule detect_shard:
         slide="results/slides/{slide}/slide.json",
         tiles="results/slides/{slide}/tiles.parquet",
         engine="results/engine/engine.json",
+        model=ancient(MODEL.path),
     output:
         detections=temp("results/slides/{slide}/shards/{scatteritem}.parquet"),
         record=temp("results/slides/{slide}/shards/{scatteritem}.json"),
@@ -23,9 +24,8 @@ rule detect_shard:
         mem_mb=2000,
         runtime=240,
     params:
-        model=CONFIG.model,
-        detect=lookup("detect", within=config, default={}),
-        tiles=lookup("tiles", within=config, default={}),
+        detect=CONFIG.detect.model_dump(exclude={"max_failed_share"}),
+        tile_px=CONFIG.tiles.tile_px,
         version=STEP_VERSION["detect_shard"],
     message:
         "{wildcards.slide}: detecting nuclei, shard {wildcards.scatteritem}"
@@ -52,7 +52,7 @@ rule merge:
         mem_mb=2000,
         runtime=30,
     params:
-        detect=lookup("detect", within=config, default={}),
+        detect=CONFIG.detect.model_dump(exclude={"score"}),
         detector_mpp=MODEL.mpp,
         version=STEP_VERSION["merge"],
     message:

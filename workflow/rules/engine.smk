@@ -3,7 +3,7 @@
 
 rule engine:
     input:
-        model=ancient(CONFIG.model),
+        model=ancient(MODEL.path),
     output:
         "results/engine/engine.json",
     log:
@@ -18,8 +18,8 @@ rule engine:
         runtime=10,
     params:
         model_sha256=MODEL.sha256,
-        backend=lookup("backend", within=config, default="auto"),
-        precision=lookup("precision", within=config, default="auto"),
+        backend=CONFIG.backend,
+        precision=CONFIG.precision,
         version=STEP_VERSION["engine"],
     message:
         "Preparing the detector"

@@ -18,7 +18,7 @@ rule geojson:
         mem_mb=2000,
         runtime=30,
     params:
-        geojson=lookup("geojson", within=config, default={}),
+        geojson=CONFIG.geojson.model_dump(),
         version=STEP_VERSION["geojson"],
     message:
         "{wildcards.slide}: writing and checking the QuPath file"

@@ -20,7 +20,7 @@ rule convert:
     params:
         path=slide_path,
         mpp=slide_mpp,
-        slide_bytes=slide_bytes,
+        fingerprint=slide_fingerprint,
         version=STEP_VERSION["convert"],
     message:
         "{wildcards.slide}: turning a flat picture into a tiled slide"
@@ -31,6 +31,7 @@ rule convert:
 rule tissue_mask:
     input:
         slide=readable_slide,
+        conversion=conversion_record,
     output:
         slide="results/slides/{slide}/slide.json",
         mask="results/slides/{slide}/tissue.png",
@@ -48,8 +49,8 @@ rule tissue_mask:
     params:
         path=slide_path,
         mpp=slide_mpp,
-        slide_bytes=slide_bytes,
-        tissue=lookup("tissue", within=config, default={}),
+        fingerprint=slide_fingerprint,
+        tissue=CONFIG.tissue.model_dump(),
         version=STEP_VERSION["tissue_mask"],
     message:
         "{wildcards.slide}: finding the tissue"
@@ -74,7 +75,7 @@ rule tile_manifest:
         mem_mb=1000,
         runtime=10,
     params:
-        tiles=lookup("tiles", within=config, default={}),
+        tiles=CONFIG.tiles.model_dump(),
         detector_mpp=MODEL.mpp,
         n_shards=N_SHARDS,
         version=STEP_VERSION["tile_manifest"],

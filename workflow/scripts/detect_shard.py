@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from ercohort.config import DetectSettings, TileSettings
+from ercohort.config import DetectSettings
 from ercohort.logs import job_log
 from ercohort.steps import detect_nuclei
 
 with job_log(snakemake.log[0]):
     detect_nuclei(
         shard=int(snakemake.wildcards.scatteritem.split("-of-")[0]),
-        model=snakemake.params.model,
+        model=snakemake.input.model,
         engine=snakemake.input.engine,
         settings=DetectSettings(**snakemake.params.detect),
-        tile_settings=TileSettings(**snakemake.params.tiles),
+        tile_px=snakemake.params.tile_px,
         gpu=snakemake.resources.get("gpu", 1),
         threads=snakemake.threads,
         folder=Path(snakemake.input.slide).parent,

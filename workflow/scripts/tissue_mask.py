@@ -11,6 +11,7 @@ with job_log(snakemake.log[0]):
         slide_id=snakemake.wildcards.slide,
         path=snakemake.params.path,
         readable=snakemake.input.get("slide") or None,
+        conversion=snakemake.input.get("conversion") or None,
         mpp=snakemake.params.mpp,
         settings=TissueSettings(**snakemake.params.tissue),
         folder=Path(snakemake.output.slide).parent,

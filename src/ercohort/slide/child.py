@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ercohort
-from ercohort.errors import SlideError, Status
+from ercohort.errors import MachineError, SlideError, Status
 
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
@@ -38,13 +38,21 @@ def call(module: str, arguments: dict[str, Any], *, path: str, timeout_s: float 
         What the child raised; `unreadable` if it crashed or ran too long.
     OSError
         Machine trouble that the child met (no disk space).
+    MachineError
+        If the child was ended from outside, by the system's memory limit for one.
     RuntimeError
-        If the child was ended from outside, or failed in a way that is no fault of the file.
+        If the child failed in a way that nobody foresaw.
     """
     command = [sys.executable, "-m", module, json.dumps(arguments)]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_s, env=_environment(), check=False
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout_s,
+            env=_environment(),
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise SlideError(
@@ -59,6 +67,8 @@ def call(module: str, arguments: dict[str, Any], *, path: str, timeout_s: float 
     answer = json.loads(lines[-1])
     if "status" in answer:
         raise SlideError(Status(answer["status"]), answer["message"])
+    if "machine" in answer:
+        raise MachineError(answer["machine"])
     if "errno" in answer:
         raise OSError(answer["errno"], answer["message"])
     return answer["result"]
@@ -70,6 +80,8 @@ def serve(function: Callable[..., Any]) -> None:
         answer = {"result": function(**json.loads(sys.argv[1]))}
     except SlideError as error:
         answer = {"status": error.status.value, "message": error.message}
+    except MemoryError:
+        answer = {"machine": "not enough memory to read the slide; give the job more (--set-resources)"}
     except OSError as error:
         answer = {"errno": error.errno, "message": str(error)}
     print(json.dumps(answer), flush=True)
@@ -80,7 +92,9 @@ def serve(function: Callable[..., Any]) -> None:
 def _explain_signal(number: int, path: str) -> None:
     name = signal.Signals(number).name
     if number in _FROM_OUTSIDE:
-        raise RuntimeError(f"reading {path} was ended from outside ({name}): out of memory, or cancelled")
+        raise MachineError(
+            f"reading {path} was ended from outside ({name}): out of memory, or cancelled; run again"
+        )
     raise SlideError(
         Status.UNREADABLE, f"{path}: it crashes the slide reader ({name}); copy or export the slide again"
     )

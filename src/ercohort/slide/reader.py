@@ -14,6 +14,7 @@ import openslide
 from numpy.typing import NDArray
 
 from ercohort.errors import SlideError, Status
+from ercohort.slide.fingerprint import bytes_on_disk
 from ercohort.slide.info import SlideInfo, resolve_mpp, snap_downsample
 from ercohort.slide.openslide_source import OpenSlideSource, Patch, find_openable
 from ercohort.slide.overview import Overview, read_overview
@@ -255,7 +256,7 @@ def _describe(file: Path, source: OpenSlideSource, mpp: float | None) -> SlideIn
     value, origin = resolve_mpp(str(file), properties, mpp)
     width, height = source.level_dimensions[0]
     vendor = properties.get("openslide.vendor", "unknown")
-    bounds = _bounds(properties)
+    bounds = _bounds(properties, width, height)
     pages = match_pages(source)
     return SlideInfo(
         path=str(file),
@@ -273,27 +274,15 @@ def _describe(file: Path, source: OpenSlideSource, mpp: float | None) -> SlideIn
         has_bounds=bounds is not None,
         background=source.background,
         reader="vips" if pages is not None and agrees(source, pages) else "openslide",
-        file_bytes=_bytes_on_disk(file, vendor),
+        file_bytes=bytes_on_disk(file),
     )
 
 
-def _bounds(properties: dict[str, str]) -> tuple[int, int, int, int] | None:
-    # All four or none, as QuPath has it.
+def _bounds(properties: dict[str, str], width: int, height: int) -> tuple[int, int, int, int] | None:
+    """Return the scanned part, if the file names one on the slide; all four or none, as in QuPath."""
     try:
-        x, y, width, height = (
-            int(properties[f"openslide.bounds-{name}"]) for name in ("x", "y", "width", "height")
-        )
+        x, y, w, h = (int(properties[f"openslide.bounds-{name}"]) for name in ("x", "y", "width", "height"))
     except (KeyError, ValueError):
         return None
-    return x, y, width, height
-
-
-def _bytes_on_disk(file: Path, vendor: str) -> int:
-    """Return the bytes of a slide: a MIRAX slide has a folder beside it, a DICOM slide is a folder."""
-    if vendor == "mirax":
-        parts = [file, *file.with_suffix("").iterdir()]
-    elif vendor == "dicom":
-        parts = list(file.parent.iterdir())
-    else:
-        parts = [file]
-    return sum(part.stat().st_size for part in parts if part.is_file())
+    on_slide = 0 <= x < width and 0 <= y < height and w > 0 and h > 0
+    return (x, y, min(w, width - x), min(h, height - y)) if on_slide else None

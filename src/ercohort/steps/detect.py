@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 
 from ercohort import schema
-from ercohort.config import DetectSettings, TileSettings
-from ercohort.errors import Status
+from ercohort.config import DetectSettings
+from ercohort.errors import ModelError, Status
 from ercohort.files import read_json, write_json, write_table
 from ercohort.record import SlideRecord, slide_trouble
 
@@ -34,7 +34,7 @@ def detect_nuclei(
     model: str,
     engine: str | Path,
     settings: DetectSettings,
-    tile_settings: TileSettings,
+    tile_px: int,
     gpu: int,
     threads: int,
     folder: Path,
@@ -75,17 +75,21 @@ def detect_nuclei(
     def trouble(status: Status, message: str) -> None:
         result.update(status=status.value, message=message)
 
-    with slide_trouble("detect_shard", trouble):
+    with slide_trouble(folder / "slide.json", trouble):
         if len(mine) and slide_record.info and slide_record.tissue:
-            asked = read_json(engine)["asked"]
-            choice = choose_backend(asked["backend"], gpu, precision=asked["precision"])
+            prepared = read_json(engine)
+            choice = choose_backend(
+                prepared["asked"]["backend"], gpu, precision=prepared["asked"]["precision"]
+            )
             detector = read_model(model)
+            if detector.sha256 != prepared["model"]["sha256"]:
+                raise ModelError(f"{model}: changed since {engine} was written; run snakemake again")
             with (
                 open_slide(slide_record.info.path, info=slide_record.info) as slide,
                 closing(
                     choice.open(
                         detector,
-                        tile_px=tile_settings.tile_px,
+                        tile_px=tile_px,
                         detect=settings,
                         threads=usable_threads(threads),
                     )

@@ -71,7 +71,7 @@ def _status_before_scoring(
     for shard in shards:
         if shard["status"] != Status.OK:
             return Status(shard["status"]), shard["message"]
-    if n_failed > max_failed_share * n_tiles:
+    if n_tiles and (n_failed == n_tiles or n_failed > max_failed_share * n_tiles):
         return Status.UNREADABLE, (
             f"{n_failed:,} of {n_tiles:,} tiles could not be read, more than detect.max_failed_share allows; "
             "copy the slide again from the scanner"

@@ -28,7 +28,7 @@ def convert_slide(*, path: str, mpp: float | None, slide: str | Path, record: st
         with atomic_path(slide) as temporary:
             temporary.touch()
 
-    with slide_trouble("convert", trouble):
+    with slide_trouble(slide, trouble):
         convert(path, slide, mpp=mpp)
     write_json(record, result)
 
@@ -38,6 +38,7 @@ def mask_tissue(
     slide_id: str,
     path: str,
     readable: str | None,
+    conversion: str | Path | None = None,
     mpp: float | None,
     settings: TissueSettings,
     folder: Path,
@@ -50,6 +51,8 @@ def mask_tissue(
         The slide's row in the sheet.
     readable
         The file that is read by region: `path`, or the pyramid made from it; None where it is missing.
+    conversion
+        What became of the conversion, where `readable` was made by one.
     folder
         The slide's folder; gets `slide.json`, `tissue.png` and `thumbnail.jpg`.
     """
@@ -64,8 +67,8 @@ def mask_tissue(
         nonlocal record
         record = replace(record, status=status, message=message)
 
-    with slide_trouble("tissue_mask", trouble):
-        info = probe(_readable(path, readable), mpp=mpp)
+    with slide_trouble(folder / "slide.json", trouble):
+        info = probe(_readable(path, readable, conversion), mpp=mpp)
         record = replace(record, info=info)
         with open_slide(info.path, info=info) as slide:
             found = tissue.find_tissue(slide, settings)
@@ -80,13 +83,12 @@ def mask_tissue(
     record.write(folder / "slide.json")
 
 
-def _readable(path: str, readable: str | None) -> str:
+def _readable(path: str, readable: str | None, conversion: str | Path | None) -> str:
     if readable is None:
         raise SlideError(
             Status.MISSING, f"{path}: no such file; correct the path in the sheet, or put it there"
         )
-    conversion = Path(readable).with_suffix(".json")
-    if readable != path and conversion.exists():
+    if conversion is not None:
         result = read_json(conversion)
         if result["status"] != Status.OK:
             raise SlideError(Status(result["status"]), result["message"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ercohort.errors import SlideError, Status
+from ercohort.errors import MachineError, SlideError, Status
 from ercohort.slide import child, open_slide
 from ercohort.slide.probe import probe
 from tests import slides
@@ -85,11 +85,15 @@ def test_a_full_disk_is_not_the_slides_fault(module: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["raise MemoryError('too big')", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    "code",
+    [
+        "from ercohort.slide import child\n\ndef work(**_): raise MemoryError\n\nchild.serve(work)",
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+    ],
 )
 def test_machine_trouble_is_raised(module: Path, code: str) -> None:
     module.write_text(code)
-    with pytest.raises(RuntimeError, match=r"too big|SIGKILL"):
+    with pytest.raises(MachineError, match=r"not enough memory|SIGKILL"):
         call()
 
 

@@ -41,7 +41,6 @@ def test_metadata_says_what_the_workflow_needs(graph):
 def test_no_path_of_a_machine_is_in_the_file():
     content = MODEL.read_bytes()
     assert b"/tmp/" not in content
-    assert b"/work/" not in content
     assert b"/home/" not in content
 
 
