@@ -54,7 +54,7 @@ class TileSettings(Settings):
 class DetectSettings(Settings):
     """The detector's operating point."""
 
-    score: float = Field(0.40, gt=0.0, lt=1.0, description="Least score of a detection.")
+    score: float = Field(0.25, gt=0.0, lt=1.0, description="Least score of a detection.")
     nms_iou: float = Field(
         0.50, gt=0.0, lt=1.0, description="Two boxes that overlap more than this (IoU) are one nucleus."
     )
