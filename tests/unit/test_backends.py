@@ -212,7 +212,7 @@ def test_nothing_is_reported_to_anyone() -> None:
         "import sys, threading; from ercohort.backends import openvino; openvino.inspect_cpu();"
         "assert sys.modules['openvino_telemetry'] is None; assert threading.active_count() == 1"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
 
 
 class BatchBackend(SlotBackend):

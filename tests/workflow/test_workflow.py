@@ -11,7 +11,7 @@ import pytest
 from ercohort import schema
 from ercohort.config import load_config
 from ercohort.run import run_slide
-from tests.workflow.conftest import Folder, ran
+from tests.workflow.conftest import ROOT, Folder, ran
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +104,7 @@ def test_a_second_run_does_nothing(cohort):
 
 def test_nothing_runs_again_for_a_touched_slide_or_script(cohort, slides):
     (slides / "one.tif").touch()
+    (ROOT / "workflow/scripts/merge.py").touch()
     result = cohort[0].snakemake("--dry-run")
     assert "Nothing to be done" in result.stdout + result.stderr
 
@@ -123,6 +124,37 @@ def test_adding_a_row_runs_one_slide_and_the_table(cohort, slides):
         "tissue_mask", "tile_manifest", "detect_shard", "merge", "geojson", "overlay",
     }  # fmt: skip
     assert set(jobs.values()) == {1}
+
+
+def test_removing_a_row_runs_the_table_alone(cohort):
+    folder, _ = cohort
+    sheet = folder.path / "config/samples.tsv"
+    before = sheet.read_text()
+    sheet.write_text("".join(line for line in before.splitlines(True) if not line.startswith("glass")))
+    try:
+        jobs = ran(folder.snakemake("--dry-run"))
+    finally:
+        sheet.write_text(before)
+    assert jobs == {"cohort": 1, "all": 1}
+
+
+def test_a_slide_that_was_replaced_runs_again(cohort):
+    folder, _ = cohort
+    slide = folder.path / "nonsense.svs"
+    before = slide.read_bytes()
+    slide.write_bytes(before[::-1])
+    try:
+        jobs = ran(folder.snakemake("--dry-run"))
+    finally:
+        slide.write_bytes(before)
+    assert jobs["tissue_mask"] == 1
+
+
+def test_a_second_config_changes_only_what_it_names(cohort):
+    folder, _ = cohort
+    (folder.path / "other.yaml").write_text("geojson:\n  frame: slide\ndetect:\n")
+    jobs = ran(folder.snakemake("--dry-run", "--configfile", "config/config.yaml", "other.yaml"))
+    assert jobs == {"geojson": 6, "all": 1}
 
 
 def test_a_slide_that_appears_runs_alone(cohort, slides):
@@ -159,7 +191,9 @@ def test_strict_writes_the_table_and_fails(folder):
     [
         ("slide_id\tpath\na/b\tx\n", {}, "config/samples.tsv, line 2: slide_id 'a/b'"),
         ("slide_id\tpath\na\tx\n", {"detect": {"scor": 1}}, "config/config.yaml: `detect.scor`"),
-        ("slide_id\tpath\na\tx\n", {"model": "config/config.yaml"}, "config/config.yaml"),
+        ("slide_id\tpath\na\tx\n", {"model": "config/config.yaml"}, "ercohort: config/config.yaml: "),
+        ("slide_id\tpath\na\tx\n", {"model": "nowhere.onnx"}, "ercohort: nowhere.onnx: "),
+        ("slide_id\tpath\na\tx\n", {"backend": "tensorrt"}, "ercohort: backend `tensorrt`"),
     ],
 )
 def test_mistakes_are_one_readable_line_before_any_job(folder, sheet, config, words):

@@ -20,7 +20,7 @@ def files_of(path: Path) -> list[Path]:
     elif path.suffix.lower() == ".mrxs" and path.with_suffix("").is_dir():
         found = [path, *path.with_suffix("").iterdir()]
     elif path.suffix.lower() == ".dcm":
-        found = path.parent.glob("*.dcm")
+        found = path.parent.iterdir()
     else:
         found = [path]
     return sorted(part for part in found if part.is_file())
