@@ -12,7 +12,7 @@ from ercohort import __version__, schema
 from ercohort.config import DetectSettings
 from ercohort.errors import Status
 from ercohort.files import read_json, write_json, write_table
-from ercohort.record import SlideRecord
+from ercohort.record import SlideRecord, slide_trouble
 
 
 def merge_slide(
@@ -31,24 +31,31 @@ def merge_slide(
     shards = [read_json(path) for path in records]
     failed = [tile for shard in shards for tile in shard["failed"]]
     n_tiles = sum(shard["n_tiles"] for shard in shards)
-    nuclei = merge_shards(
-        [pl.read_parquet(path) for path in detections],
-        scale=detector_mpp / slide.info.mpp if slide.info else 1.0,
-        nms_iou=settings.nms_iou,
-        seam_ios=settings.seam_ios,
-    )
     status, message = _status_before_scoring(slide, shards, len(failed), n_tiles, settings.max_failed_share)
-    if status is Status.OK and slide.tissue and slide.info:
-        score = summarise(
-            nuclei,
-            tissue_mm2=slide.tissue.area_mm2,
-            mpp=slide.info.mpp,
-            detector_mpp=detector_mpp,
-            n_tiles=n_tiles,
-            n_tiles_failed=len(failed),
-        )
-    else:
-        nuclei = nuclei.clear()
+    nuclei, score = pl.DataFrame(schema=schema.NUCLEI), None
+
+    def trouble(found: Status, why: str) -> None:
+        nonlocal status, message
+        status, message = found, why
+
+    with slide_trouble(folder / "slide.json", trouble):
+        if status is Status.OK and slide.tissue and slide.info:
+            merged = merge_shards(
+                [pl.read_parquet(path) for path in detections],
+                scale=detector_mpp / slide.info.mpp,
+                nms_iou=settings.nms_iou,
+                seam_ios=settings.seam_ios,
+            )
+            score = summarise(
+                merged,
+                tissue_mm2=slide.tissue.area_mm2,
+                mpp=slide.info.mpp,
+                detector_mpp=detector_mpp,
+                n_tiles=n_tiles,
+                n_tiles_failed=len(failed),
+            )
+            nuclei = merged
+    if score is None:
         score = {"status": status.value, "message": message, "mpp": slide.info.mpp if slide.info else None}
         if slide.tissue:
             score |= {"tissue_mm2": slide.tissue.area_mm2, "n_tiles": n_tiles, "n_tiles_failed": len(failed)}
