@@ -16,7 +16,7 @@ from ercohort.errors import InputError
 from ercohort.schema import LABELS
 from ercohort.simulate.tile import Tile, simulate_tile
 from ercohort.training.photometry import photograph
-from ercohort.training.virtual_ihc import read_outlined_tile, virtual_ihc_tile
+from ercohort.training.virtual_ihc import LYMPHOID, read_outlined_tile, virtual_ihc_tile
 
 _MIN_VISIBLE = 0.4
 _MIN_SIDE_PX = 4.0
@@ -36,8 +36,8 @@ class DatasetRecipe:
         Decides every tile.
     """
 
-    n_simulated: int = 900
-    n_virtual: int = 2100
+    n_simulated: int = 700
+    n_virtual: int = 3000
     n_validation: int = 60
     tile_px: int = 320
     seed: int = 1
@@ -103,7 +103,9 @@ def _simulated_jobs(folder: Path, recipe: DatasetRecipe) -> list[_Job]:
 
 
 def _virtual_jobs(folder: Path, nuinsseg: Path, recipe: DatasetRecipe) -> list[_Job]:
-    paths = sorted(nuinsseg.glob("*.jpg"))
+    paths = sorted(
+        path for path in nuinsseg.glob("*.jpg") if not any(organ in path.name for organ in LYMPHOID)
+    )
     if not paths:
         raise InputError(f"{nuinsseg}: no .jpg tiles; give the folder that holds the NuInsSeg tiles")
     rng = np.random.default_rng([recipe.seed, 0x50])
@@ -111,11 +113,13 @@ def _virtual_jobs(folder: Path, nuinsseg: Path, recipe: DatasetRecipe) -> list[_
     # Every 20th source is kept for validation, so that no nucleus is in both sets.
     held_out = order[::20]
     used = np.setdiff1d(order, held_out) if len(paths) > 1 else order
+    # Crowded tiles more often than empty ones: there is more to learn from.
+    weights = np.sqrt([1 + len(path.with_suffix(".txt").read_text().splitlines()) for path in paths])
     first = recipe.seed * 1_000_000 + 500_000
     jobs = []
     for k in range(recipe.n_virtual + recipe.n_validation):
         split, pool = ("train", used) if k < recipe.n_virtual else ("val", held_out)
-        sources = tuple(paths[i] for i in rng.choice(pool, 4))
+        sources = tuple(paths[i] for i in rng.choice(pool, 4, p=weights[pool] / weights[pool].sum()))
         jobs.append(_Job(folder, split, f"virtual_{k:05d}", first + k, recipe.tile_px, sources))
     return jobs
 

@@ -48,9 +48,25 @@ def test_same_seed_same_files(folder, outlined, tmp_path):
     assert all((tmp_path / name).read_bytes() == (folder / name).read_bytes() for name in names)
 
 
+def _touch_tiles(folder, names, n_nuclei=0):
+    for name in names:
+        (folder / f"{name}.jpg").touch()
+        (folder / f"{name}.txt").write_text("0\n" * n_nuclei)
+
+
+def test_crowded_sources_are_drawn_more_often_and_lymphocytes_never(tmp_path):
+    _touch_tiles(tmp_path, ["human_spleen_1", "mouse_thymus_2"], 300)
+    _touch_tiles(tmp_path, [f"sparse_{k}" for k in range(10)])
+    _touch_tiles(tmp_path, [f"crowded_{k}" for k in range(10)], 99)
+    jobs = _virtual_jobs(tmp_path, tmp_path, DatasetRecipe(n_virtual=200, n_validation=0))
+    drawn = [path.name for job in jobs for path in job.sources]
+    crowded = sum(name.startswith("crowded") for name in drawn)
+    assert crowded > 5 * (len(drawn) - crowded)
+    assert not any("spleen" in name or "thymus" in name for name in drawn)
+
+
 def test_no_source_is_in_both_splits(tmp_path):
-    for k in range(40):
-        (tmp_path / f"{k}.jpg").touch()
+    _touch_tiles(tmp_path, range(40))
     jobs = _virtual_jobs(tmp_path, tmp_path, DatasetRecipe(n_virtual=200, n_validation=50))
     used = {
         split: {p for job in jobs if job.split == split for p in job.sources} for split in ("train", "val")
