@@ -80,6 +80,97 @@ class GeoJSONSettings(Settings):
     )  # fmt: skip
 
 
+class PrelabelSettings(Settings):
+    """`snakemake prelabel`: regions to correct in QuPath."""
+
+    regions: int = Field(4, ge=1, le=1000, description="Regions picked on each slide.")
+    region_um: float = Field(200.0, ge=20.0, le=5000.0, description="Side of a region, µm.")
+    seed: int = Field(1, ge=0, description="Decides which regions are picked.")
+    choose: Literal["random", "uncertain"] = Field(
+        "random", description="Regions at random, or those whose nuclei the model is least sure of."
+    )
+    finder: Literal["model", "classical"] = Field(
+        "model", description="What finds the nuclei; classical needs no trained detector."
+    )
+
+
+class DatasetSettings(Settings):
+    """`snakemake dataset`: corrected QuPath files to a training set."""
+
+    labels: str = Field("labels", description="Folder of corrected files, <slide_id>.geojson each.")
+    classes: dict[str, str] = Field(
+        {"Positive": "Positive", "Negative": "Negative"},
+        min_length=1, description="Class in QuPath: class of the detector. The order of the detector's "
+        "classes is the order in which they first appear.",
+    )  # fmt: skip
+    ignore: list[str] = Field(
+        ["Ignore*", "Other"], description="QuPath classes of nuclei that are neither taught nor counted."
+    )
+    mpp: float = Field(0.5, ge=0.1, le=2.0, description="Scale of the training tiles, µm per pixel.")
+    tile_px: int = Field(320, ge=128, le=1280, multiple_of=32, description="Side of a training tile, pixels.")
+    point_um: float = Field(9.0, ge=2.0, le=40.0, description="Side of the box that a point becomes, µm.")
+    split_by: str = Field(
+        "slide_id",
+        description="Column of the sheet whose values never fall in two splits: slide_id, patient.",
+    )
+    validation_share: float = Field(0.2, ge=0.0, lt=1.0, description="Share of slides for early stopping.")
+    test_share: float = Field(0.0, ge=0.0, lt=1.0, description="Share of slides kept out of training.")
+    seed: int = Field(1, ge=0, description="Decides the split.")
+
+
+class TrainingSettings(Settings):
+    """`snakemake train`: the network and how it is optimised."""
+
+    network: Literal["yolov8n", "yolov8n-p2", "yolov8s", "yolov8s-p2", "yolov8m"] = Field(
+        "yolov8n", description="Size of the network; p2 adds a finer head for small nuclei."
+    )
+    base: str | None = Field(
+        "models/er-yolov8n.onnx", description="Weights to start from, an ONNX detector; null: from scratch."
+    )
+    use_labels: bool = Field(True, description="Train on the set that `dataset` makes.")
+    nuinsseg: str | None = Field(
+        None, description="Folder of outlined H&E tiles (NuInsSeg) that are repainted as virtual IHC."
+    )
+    n_virtual: int = Field(0, ge=0, description="Virtual IHC tiles, made from `nuinsseg`.")
+    n_simulated: int = Field(0, ge=0, description="Tiles of simulated slides.")
+    hours: float = Field(1.0, gt=0.0, description="Training ends after this time.")
+    epochs: int = Field(100, ge=1, description="Training ends after this many passes over the tiles.")
+    patience: int = Field(20, ge=0, description="Epochs without gain before it stops; 0: never stops early.")
+    batch: int = Field(8, ge=1, description="Tiles per step.")
+    learning_rate: float = Field(0.0012, gt=0.0, le=0.1, description="Of AdamW, at its highest.")
+    balanced: bool = Field(True, description="Tiles that hold rare classes are drawn more often.")
+    seed: int = Field(1, ge=0, description="Of weights, tiles and their order.")
+
+    @model_validator(mode="after")
+    def _has_tiles(self) -> Self:
+        if self.n_virtual and not self.nuinsseg:
+            raise ValueError("n_virtual needs nuinsseg, the folder of outlined H&E tiles")
+        if not (self.use_labels or self.n_virtual or self.n_simulated):
+            raise ValueError("nothing to train on; set use_labels, n_virtual or n_simulated")
+        return self
+
+
+class EvaluateSettings(Settings):
+    """`snakemake evaluate`: the model against annotated nuclei."""
+
+    truth: str = Field("labels", description="Annotated nuclei: a folder as `ercohort evaluate` reads it.")
+    radius_um: float = Field(5.0, gt=0.0, le=50.0, description="Greatest distance of a pair, µm.")
+    lowest_score: float = Field(0.05, gt=0.0, lt=1.0, description="Where the curves over the score begin.")
+    bootstrap: int = Field(2000, ge=100, le=100_000, description="Resamples of the slides, for intervals.")
+    seed: int = Field(1, ge=0, description="Of the resamples.")
+
+
+class ExportSettings(Settings):
+    """`snakemake export`: the trained detector as files that the workflow runs."""
+
+    name: str = Field(
+        "detector", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name of the files and of the model."
+    )
+    version: str = Field("1", min_length=1, description="Version, shown in the table.")
+    int8: bool = Field(True, description="Try an int8 file; it is kept only if it agrees with float32.")
+    calibration_tiles: int = Field(128, ge=8, le=5000, description="Tiles that set the int8 ranges.")
+
+
 class Config(Settings):
     """Everything in `config/config.yaml`."""
 
@@ -94,6 +185,11 @@ class Config(Settings):
     tiles: TileSettings = TileSettings()
     detect: DetectSettings = DetectSettings()
     geojson: GeoJSONSettings = GeoJSONSettings()
+    prelabel: PrelabelSettings = PrelabelSettings()
+    dataset: DatasetSettings = DatasetSettings()
+    train: TrainingSettings = TrainingSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    export: ExportSettings = ExportSettings()
 
 
 def check_config(values: dict[str, Any], source: str = "config/config.yaml") -> Config:
