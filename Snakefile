@@ -18,6 +18,9 @@ include: "workflow/rules/tissue.smk"
 include: "workflow/rules/detect.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/cohort.smk"
+include: "workflow/rules/loop.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
 
 
 rule all:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ercohort.geojson import COLOURS, NOTICE
-from ercohort.schema import LABELS
+from ercohort.geojson import NOTICE, class_colours
+from ercohort.schema import CLASS_COUNT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,6 +47,8 @@ DENSITY_RAMP: tuple[RGB, ...] = (
 MARGIN = 48
 HEADER = 168
 FOOTER = 72
+KEY_LINE = 34
+KEY_SIZE = 21
 
 
 @cache
@@ -157,22 +159,74 @@ def header(page: Page, row: Mapping[str, Any]) -> None:
         page.text((MARGIN, 150), str(row["message"]), 21, colour=AMBER, room=right - MARGIN)
 
 
-def footer(page: Page, row: Mapping[str, Any], *, key: bool) -> None:
-    """Write the notice and what made the result at the bottom, with a key to the nuclei on its left."""
-    y, x, right = page.image.height - 30, float(MARGIN), page.width - MARGIN
-    page.draw.line((MARGIN, y - 36, right, y - 36), fill=RULE, width=2)
-    if key:
-        for label in LABELS:
-            page.draw.ellipse((x, y - 19, x + 24, y + 1), outline=COLOURS[label], width=4)
-            x += 34 + page.text((x + 34, y), label, 21) + 34
-        page.draw.line((x, y - 8, x + 28, y - 8), fill=TISSUE_EDGE, width=3)
-        x += 38 + page.text((x + 38, y), "Tissue", 21) + 34
-    used = page.text((right, y), NOTICE, 21, bold=True, align="right")
+def footer(page: Page, row: Mapping[str, Any], *, labels: Sequence[str] = ()) -> None:
+    """Write the notice and what made the result at the bottom, and on its left a key to the classes, if any.
+
+    Where one line is too short for the key (see `key_lines`), the page has to be higher by `KEY_LINE` for
+    every further one.
+    """
+    y, right = page.image.height - 30, page.width - MARGIN
+    lines = key_lines(row, labels, page.width)
+    x, top = float(MARGIN), y - KEY_LINE * max(len(lines) - 1, 0)
+    page.draw.line((MARGIN, top - 36, right, top - 36), fill=RULE, width=2)
+    for number, line in enumerate(lines):
+        x = _draw_key(page, line, top + KEY_LINE * number)
+    used = page.text((right, y), NOTICE, KEY_SIZE, bold=True, align="right")
     made = [str(row[name]) for name in ("model", "backend") if row.get(name)]
     if row.get("version"):
         made.append(f"ercohort {row['version']}")
     if (room := right - used - 40 - x) > 200:
-        page.text((right - used - 28, y), "  ·  ".join(made), 21, colour=GREY, align="right", room=room)
+        page.text((right - used - 28, y), "  ·  ".join(made), KEY_SIZE, colour=GREY, align="right", room=room)
+
+
+def key_lines(
+    row: Mapping[str, Any], labels: Sequence[str], page_width: int
+) -> list[list[tuple[str, RGB | None]]]:
+    """Break the key to the classes into lines that leave room for the notice.
+
+    Parameters
+    ----------
+    row
+        The slide's row of the cohort table; where it counts each class, the key says how many.
+    labels
+        Classes of the detector; none gives no lines.
+    page_width
+        Pixels.
+
+    Returns
+    -------
+    Lines of (text, colour of the class; None for the outline of the tissue).
+    """
+    type_ = font(KEY_SIZE)
+    room = page_width - 2 * MARGIN - font(KEY_SIZE, bold=True).getlength(NOTICE) - 40
+    lines: list[list[tuple[str, RGB | None]]] = []
+    left = 0.0
+    entries: list[tuple[str, RGB | None]] = []
+    for label, colour in class_colours(labels).items():
+        count = row.get(CLASS_COUNT + label)
+        entries.append((label if count is None else f"{label} {count:,}", colour))
+    for entry, shown in [*entries, ("Tissue", None)] if labels else []:
+        text = _shorten(entry, type_, room - 72)
+        length = 72 + type_.getlength(text)
+        if not lines or length > left:
+            lines.append([])
+            left = room
+        lines[-1].append((text, shown))
+        left -= length
+    return lines
+
+
+def _draw_key(page: Page, line: Sequence[tuple[str, RGB | None]], y: float) -> float:
+    """Draw one line of the key on the baseline `y`; return where it ends."""
+    x = float(MARGIN)
+    for text, colour in line:
+        if colour is None:
+            page.draw.line((x, y - 8, x + 28, y - 8), fill=TISSUE_EDGE, width=3)
+            x += 38 + page.text((x + 38, y), text, KEY_SIZE) + 34
+        else:
+            page.draw.ellipse((x, y - 19, x + 24, y + 1), outline=colour, width=4)
+            x += 34 + page.text((x + 34, y), text, KEY_SIZE) + 34
+    return x
 
 
 def wrap(text: str, size: int, room: float) -> list[str]:
@@ -234,7 +288,12 @@ def badge(draw: ImageDraw.ImageDraw, centre: tuple[float, float], letter: str, s
 
 
 def draw_ellipses(
-    picture: Image.Image, boxes: NDArray[np.float64], labels: NDArray[np.int64], *, width: float
+    picture: Image.Image,
+    boxes: NDArray[np.float64],
+    classes: NDArray[np.int64],
+    colours: Sequence[RGB],
+    *,
+    width: float,
 ) -> None:
     """Outline nuclei as ellipses in the colours of their classes, with a light casing, smoothly.
 
@@ -244,8 +303,8 @@ def draw_ellipses(
         Drawn on in place.
     boxes
         x0, y0, x1, y1 in pixels of the picture, shape (n, 4).
-    labels
-        Index into `schema.LABELS`, shape (n,).
+    classes
+        Index into `colours`, shape (n,).
     width
         Of the line, pixels.
     """
@@ -253,12 +312,12 @@ def draw_ellipses(
     layer = Image.new("RGBA", (picture.width * fine, picture.height * fine), (*PAPER, 0))
     draw = ImageDraw.Draw(layer)
     casing = 0.45 * width
-    for grow, line, colours in (
-        (casing, width + 2 * casing, [(*PAPER, 150)] * len(LABELS)),
-        (0.0, width, [(*COLOURS[label], 255) for label in LABELS]),
+    for grow, line, outlines in (
+        (casing, width + 2 * casing, [(*PAPER, 150)] * len(colours)),
+        (0.0, width, [(*colour, 255) for colour in colours]),
     ):
         edges = (boxes + np.array([-grow, -grow, grow, grow])) * fine
-        for edge, label in zip(edges.tolist(), labels.tolist(), strict=True):
-            draw.ellipse(edge, outline=colours[label], width=max(round(line * fine), 1))
+        for edge, index in zip(edges.tolist(), classes.tolist(), strict=True):
+            draw.ellipse(edge, outline=outlines[index], width=max(round(line * fine), 1))
     layer = layer.resize(picture.size, Image.Resampling.BOX)
     picture.paste(layer, (0, 0), layer)

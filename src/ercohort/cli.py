@@ -138,18 +138,33 @@ def evaluate(
         Literal["hungarian", "greedy"], typer.Option(help="How detections and points are paired.")
     ] = "hungarian",
     mpp: Annotated[float | None, typer.Option(help="µm per pixel, where no file states it.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and agreement.png.")] = None,
+    score: Annotated[
+        float | None, typer.Option(help="Only nuclei above this score; all that the table holds if left out.")
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(help="Resamples of the slides, for intervals.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 1,
+    pictures: Annotated[bool, typer.Option(help="Draw curves, agreement and the worst fields too.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Folder for tables and pictures.")] = None,
 ) -> None:
     """Compare detected nuclei with annotated ones."""
-    from ercohort.evaluate import evaluate_results, write_evaluation
-    from ercohort.evaluation_report import format_evaluation, plot_agreement
+    from ercohort.annotated import load_annotated
+    from ercohort.evaluate import evaluate_slides
+    from ercohort.evaluation_output import write_outputs
+    from ercohort.evaluation_report import format_evaluation
 
-    evaluation = evaluate_results(results, truth, radius_um=radius_um, method=method, mpp=mpp)
+    annotated = load_annotated(results, truth, mpp=mpp)
+    evaluation = evaluate_slides(
+        annotated,
+        radius_um=radius_um,
+        method=method,
+        score=score,
+        curve_from=0.05 if pictures and out is not None else None,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
     _print(format_evaluation(evaluation))
     if out is not None:
-        write_evaluation(out / "evaluation.json", evaluation)
-        if evaluation.agreement is not None:
-            plot_agreement(out / "agreement.png", *evaluation.percentages, agreement=evaluation.agreement)
+        write_outputs(out, evaluation, annotated, pictures=pictures)
         print(f"Written to {out}")
 
 

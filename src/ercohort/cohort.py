@@ -13,7 +13,7 @@ import polars as pl
 
 from ercohort.errors import InputError, Status
 from ercohort.files import atomic_path
-from ercohort.schema import COHORT_COLUMNS
+from ercohort.schema import CLASS_COUNT, COHORT_COLUMNS
 from ercohort.scoring import HIGH_PERCENT, LOW_PERCENT
 
 if TYPE_CHECKING:
@@ -54,17 +54,23 @@ def make_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     Returns
     -------
     The columns `slide_id, status, message`, the sheet's own columns as text in the order in which they
-    first appear, then `schema.COHORT_COLUMNS`; null where there is no value. Numbers are rounded:
+    first appear, then `schema.COHORT_COLUMNS` and the counts of each class (`n_class_<class>`) where a row
+    has them; null where there is no value. Numbers are rounded:
     percentages to 2 decimals (a percentage beside 1 % or 10 % stays on its side: 0.999 becomes 0.99, so that
     no row contradicts its category), mm² to 3, densities to 1, mpp to 4, seconds to 1.
     """
     known = {*FIRST_COLUMNS, *COHORT_COLUMNS}
     extra = list(dict.fromkeys(name for row in rows for name in row if name not in known))
-    names = [*FIRST_COLUMNS, *extra, *COHORT_COLUMNS]
-    columns = [
-        pl.Series(name, [_value(name, row.get(name)) for row in rows], dtype=_dtype(name)) for name in names
-    ]
-    return pl.DataFrame(columns)
+    classes = [name for name in extra if _counts_a_class(name, rows)]
+    extra = [name for name in extra if name not in classes]
+    dtypes = {name: _dtype(name) for name in (*FIRST_COLUMNS, *extra, *COHORT_COLUMNS)}
+    dtypes |= dict.fromkeys(classes, pl.Int64)
+    return pl.DataFrame(
+        [
+            pl.Series(name, [_value(name, row.get(name), dtype) for row in rows], dtype=dtype)
+            for name, dtype in dtypes.items()
+        ]
+    )
 
 
 def write_cohort(path: str | PathLike[str], rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -147,6 +153,11 @@ def round_percent(percent: float) -> float:
     return rounded
 
 
+def _counts_a_class(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a column counts a class; a column of that name in the sheet holds text and is left as it is."""
+    return name.startswith(CLASS_COUNT) and all(isinstance(row.get(name), int | None) for row in rows)
+
+
 def _dtype(name: str) -> Any:
     if name in WHOLE:
         return pl.Int64
@@ -155,7 +166,7 @@ def _dtype(name: str) -> Any:
     return pl.Boolean if name == "borderline" else pl.String
 
 
-def _value(name: str, value: Any) -> Any:
+def _value(name: str, value: Any, dtype: Any) -> Any:
     """Bring one cell to its column's type; None for every way of having no value."""
     if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
         return None
@@ -163,9 +174,9 @@ def _value(name: str, value: Any) -> Any:
         return round_percent(float(value))
     if name in DECIMALS:
         return round(float(value), DECIMALS[name])
-    if name in WHOLE:
+    if dtype == pl.Int64:
         return int(value)
-    return bool(value) if name == "borderline" else str(value)
+    return bool(value) if dtype == pl.Boolean else str(value)
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:

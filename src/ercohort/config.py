@@ -56,11 +56,16 @@ class DetectSettings(Settings):
 
     score: float = Field(0.25, gt=0.0, lt=1.0, description="Least score of a detection.")
     nms_iou: float = Field(
-        0.50, gt=0.0, lt=1.0, description="Two boxes that overlap more than this (IoU) are one nucleus."
+        0.30, gt=0.0, lt=1.0, description="Two boxes that overlap more than this (IoU) are one nucleus."
     )
     seam_ios: float = Field(
         0.70, gt=0.0, lt=1.0,
         description="At a seam, a cut box that lies this much (IoS) inside another is the same nucleus.",
+    )  # fmt: skip
+    min_dab_od: float | None = Field(
+        None, ge=0.0, le=3.0,
+        description="A nucleus whose mean DAB optical density is below this is negative; null leaves the "
+        "class to the detector.",
     )  # fmt: skip
     max_failed_share: float = Field(
         0.50, ge=0.0, le=1.0,
@@ -84,7 +89,7 @@ class PrelabelSettings(Settings):
     """`snakemake prelabel`: regions to correct in QuPath."""
 
     regions: int = Field(4, ge=1, le=1000, description="Regions picked on each slide.")
-    region_um: float = Field(200.0, ge=20.0, le=5000.0, description="Side of a region, µm.")
+    region_um: float = Field(160.0, ge=20.0, le=5000.0, description="Side of a region, µm.")
     seed: int = Field(1, ge=0, description="Decides which regions are picked.")
     choose: Literal["random", "uncertain"] = Field(
         "random", description="Regions at random, or those whose nuclei the model is least sure of."

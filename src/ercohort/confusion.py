@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ercohort.schema import LABELS, NEGATIVE, POSITIVE
+from ercohort.schema import LABELS, is_negative
 
 
 @dataclass(frozen=True)
@@ -47,43 +47,54 @@ class Confusion:
     Parameters
     ----------
     matched
-        (2, 2) pairs: rows are the annotated class, columns the detected class, in the order of
-        `schema.LABELS` (Positive, Negative).
+        (K, K) pairs: rows are the annotated class, columns the detected class, in the order of `labels`.
     missed
-        (2,) annotated nuclei without a detection.
+        (K,) annotated nuclei without a detection.
     spurious
-        (2,) detections without an annotated nucleus.
+        (K,) detections without an annotated nucleus.
     ignored
         Detections on points that are ignored; they count nowhere else.
+    labels
+        The K classes. All but the negative one (`schema.is_negative`) count as positive.
     """
 
     matched: NDArray[np.int64]
     missed: NDArray[np.int64]
     spurious: NDArray[np.int64]
     ignored: int = 0
+    labels: tuple[str, ...] = LABELS
 
     def __add__(self, other: Confusion) -> Confusion:
+        if self.labels != other.labels:
+            raise ValueError(f"counts of {self.labels} and {other.labels} cannot be added")
         return Confusion(
             self.matched + other.matched,
             self.missed + other.missed,
             self.spurious + other.spurious,
             self.ignored + other.ignored,
+            self.labels,
         )
 
     @classmethod
-    def zero(cls) -> Confusion:
+    def zero(cls, labels: tuple[str, ...] = LABELS) -> Confusion:
         """Return counts of nothing, to add to."""
-        return cls(np.zeros((2, 2), np.int64), np.zeros(2, np.int64), np.zeros(2, np.int64))
+        k = len(labels)
+        return cls(np.zeros((k, k), np.int64), np.zeros(k, np.int64), np.zeros(k, np.int64), labels=labels)
+
+    @property
+    def negative(self) -> NDArray[np.bool_]:
+        """(K,) which classes are negative."""
+        return np.array([is_negative(label) for label in self.labels], dtype=bool)
 
     @property
     def n_truth(self) -> dict[str, int]:
         """Annotated nuclei of each class."""
-        return dict(zip(LABELS, (self.matched.sum(axis=1) + self.missed).tolist(), strict=True))
+        return dict(zip(self.labels, (self.matched.sum(axis=1) + self.missed).tolist(), strict=True))
 
     @property
     def n_predicted(self) -> dict[str, int]:
         """Detections of each class."""
-        return dict(zip(LABELS, (self.matched.sum(axis=0) + self.spurious).tolist(), strict=True))
+        return dict(zip(self.labels, (self.matched.sum(axis=0) + self.spurious).tolist(), strict=True))
 
     @property
     def detection(self) -> Score:
@@ -93,11 +104,9 @@ class Confusion:
     @property
     def by_class(self) -> dict[str, Score]:
         """Score of each class: a pair of two classes is a miss of one and a false positive of the other."""
-        right = dict(zip(LABELS, self.matched.diagonal().tolist(), strict=True))
-        return {
-            label: Score(tp, self.n_predicted[label] - tp, self.n_truth[label] - tp)
-            for label, tp in right.items()
-        }
+        right = dict(zip(self.labels, self.matched.diagonal().tolist(), strict=True))
+        n_predicted, n_truth = self.n_predicted, self.n_truth
+        return {label: Score(tp, n_predicted[label] - tp, n_truth[label] - tp) for label, tp in right.items()}
 
     @property
     def class_mean(self) -> dict[str, float | None]:
@@ -112,12 +121,16 @@ class Confusion:
     @property
     def percent_truth(self) -> float | None:
         """Percent positive by the annotations."""
-        return _percent(self.n_truth)
+        return self._percent(self.n_truth)
 
     @property
     def percent_predicted(self) -> float | None:
         """Percent positive by the detections."""
-        return _percent(self.n_predicted)
+        return self._percent(self.n_predicted)
+
+    def _percent(self, counts: Mapping[str, int]) -> float | None:
+        positive = sum(count for label, count in counts.items() if not is_negative(label))
+        return _ratio(100.0 * positive, sum(counts.values()))
 
     @property
     def percent_difference(self) -> float | None:
@@ -127,14 +140,24 @@ class Confusion:
         return self.percent_predicted - self.percent_truth
 
     @property
+    def n_negative_truth(self) -> int:
+        """Annotated negative nuclei."""
+        return sum(count for label, count in self.n_truth.items() if is_negative(label))
+
+    @property
+    def n_false_positive(self) -> int:
+        """Positive detections on a negative nucleus or on none."""
+        negative = self.negative
+        return int(self.matched[np.ix_(negative, ~negative)].sum() + self.spurious[~negative].sum())
+
+    @property
     def false_positives_per_10k(self) -> float | None:
         """Positive detections on a negative nucleus or on none, per 10,000 annotated negatives.
 
         On a slide of few positives this, not the counting error, decides the category: 100 per 10,000
         turn a slide without any positive nucleus into about 1 %.
         """
-        false = int(self.matched[1, 0] + self.spurious[0])
-        return _ratio(10_000 * false, self.n_truth[NEGATIVE])
+        return _ratio(10_000 * self.n_false_positive, self.n_negative_truth)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every count and figure, ready for JSON."""
@@ -154,10 +177,6 @@ class Confusion:
 
 def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
-
-
-def _percent(counts: Mapping[str, int]) -> float | None:
-    return _ratio(100.0 * counts[POSITIVE], sum(counts.values()))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

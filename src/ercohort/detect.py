@@ -19,7 +19,7 @@ import polars as pl
 from ercohort.backends.protocol import Backend, Candidates, Tile
 from ercohort.config import DetectSettings
 from ercohort.errors import SlideError
-from ercohort.schema import DETECTIONS, LABELS
+from ercohort.schema import DETECTIONS, with_classes
 from ercohort.seams import emit, resolve_shard
 from ercohort.slide import Slide
 from ercohort.stain import measure
@@ -45,7 +45,8 @@ class ShardResult:
     Attributes
     ----------
     table
-        Rows of `schema.DETECTIONS`: the nuclei, and the boxes that the merge has to decide about.
+        Rows of `schema.DETECTIONS`, with the detector's classes: the nuclei, and the boxes that the merge
+        has to decide about.
     stats
         How it went, as JSON can hold it: `n_tiles`, `failed` (tile_id, x, y, message of each tile that could
         not be read), `seconds`, `tiles_per_second`, `backend`, `precision`, `device`, and `stages`, in
@@ -173,11 +174,14 @@ class _Run:
     def table(self) -> pl.DataFrame:
         """Return what all tiles emitted, in any order: columns of `schema.DETECTIONS` but `open`."""
         rows = np.concatenate([np.empty(0, _ROW), *self._found])
-        label = pl.Series(self.backend.model.labels, dtype=pl.Enum(LABELS)).gather(rows["label"])
+        labels = self.backend.model.labels
+        label = pl.Series(labels, dtype=pl.Enum(labels)).gather(rows["label"])
         columns = {name: rows["box"][:, axis] for axis, name in enumerate(("x0", "y0", "x1", "y1"))}
         columns |= {name: rows[name] for name in _ROW.names or () if name not in ("box", "label")}
         return pl.DataFrame({**columns, "label": label}).select(
-            pl.col(name).cast(dtype) for name, dtype in DETECTIONS.items() if name != "open"
+            pl.col(name).cast(dtype)
+            for name, dtype in with_classes(DETECTIONS, labels).items()
+            if name != "open"
         )
 
     def _guarded(self, job: Callable[[], None]) -> None:

@@ -12,19 +12,21 @@ from ercohort.agreement import Agreement, Estimate, bland_altman
 from ercohort.confusion import Confusion
 from ercohort.errors import InputError
 from ercohort.files import atomic_path
-from ercohort.schema import NEGATIVE, POSITIVE
+from ercohort.schema import LABELS
 from ercohort.scoring import HIGH_PERCENT, LOW_PERCENT
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from ercohort.bootstrap import Intervals
     from ercohort.evaluate import Evaluation
 
-HEADINGS = (
-    "Slide", "Truth", "Found", "Precision", "Recall", "F1", "F1 pos", "F1 neg", "F1 mean",
-    "% truth", "% found", "Diff",
-)  # fmt: skip
+SHORT: dict[tuple[str, ...], tuple[str, ...]] = {LABELS: ("pos", "neg")}
+"""Classes as the headings of the slides' table name them, where the room needs it."""
+
+MAX_COLUMNS = 3
+"""With more classes, their F1 stand in the table of classes alone."""
 
 
 def format_evaluation(evaluation: Evaluation) -> RenderableType:
@@ -44,15 +46,55 @@ def format_evaluation(evaluation: Evaluation) -> RenderableType:
         Text(),
         _class_table(evaluation.pooled),
     ]
-    rate = evaluation.pooled.false_positives_per_10k
-    if rate is not None:
-        parts.append(Text(f"False positive nuclei per 10,000 negatives: {rate:.0f}"))
-    if evaluation.agreement:
-        parts += [Text(line) for line in _agreement_lines(evaluation.agreement)]
+    parts += [Text(line) for line in _lines(evaluation)]
     if evaluation.not_evaluated:
         parts.append(Text(f"{len(evaluation.not_evaluated)} slides were not evaluated:", style="bold"))
         parts += [Text(f"  {name}: {why}") for name, why in evaluation.not_evaluated.items()]
     return Group(*parts, Text("Research use only.", style="italic"))
+
+
+def _lines(evaluation: Evaluation) -> list[str]:
+    """Return what is said of the cohort below the tables."""
+    lines = []
+    rate, few = evaluation.pooled.false_positives_per_10k, evaluation.few_positives
+    if rate is not None:
+        lines.append(f"False positive nuclei per 10,000 negatives: {rate:.0f}")
+    if few is not None and len(few.slides) < len(evaluation.slides):
+        lines.append(
+            f"  on the slides of the fewest positives ({len(few.slides)}, up to "
+            f"{few.highest_percent:.1f} %): "
+            f"{_estimate(few.false_positives_per_10k, '.0f')}"
+        )
+    if evaluation.agreement:
+        lines += _agreement_lines(evaluation.agreement)
+    if evaluation.intervals:
+        lines += _interval_lines(evaluation.intervals)
+    if precision := evaluation.average_precision:
+        lines.append(
+            f"Boxes ({precision.n_boxes:,} on {precision.n_slides} slides, detections above "
+            f"{_number(precision.lowest_score, '.2f')}): mAP50 {precision.map50:.3f}, "
+            f"mAP50-95 {precision.map50_95:.3f}"
+        )
+    return lines
+
+
+def _interval_lines(intervals: Intervals) -> list[str]:
+    return [
+        f"95 % intervals by bootstrap, slides drawn {intervals.n_resamples:,} times:",
+        f"  F1 {_estimate(intervals.detection_f1)}, mean of classes {_estimate(intervals.class_mean_f1)}",
+        f"  percent positive: bias {_estimate(intervals.percent_positive_bias, '+.1f')} points, "
+        f"ICC {_estimate(intervals.percent_positive_icc)}",
+        f"  false positives per 10,000 negatives {_estimate(intervals.false_positives_per_10k, '.0f')}",
+    ]
+
+
+def _headings(labels: tuple[str, ...]) -> list[str]:
+    names = SHORT.get(labels, tuple(label.rpartition(":")[2].strip()[:8] for label in labels))
+    by_class = [f"F1 {name}" for name in names] if len(labels) <= MAX_COLUMNS else []
+    return [
+        "Slide", "Truth", "Found", "Precision", "Recall", "F1", *by_class, "F1 mean",
+        "% truth", "% found", "Diff",
+    ]  # fmt: skip
 
 
 def _slide_table(evaluation: Evaluation) -> Table:
@@ -60,7 +102,7 @@ def _slide_table(evaluation: Evaluation) -> Table:
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in HEADINGS:
+    for heading in _headings(evaluation.labels):
         left = heading == "Slide"
         table.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     for slide in evaluation.slides:
@@ -76,8 +118,7 @@ def _cells(confusion: Confusion) -> list[str]:
         detection.precision,
         detection.recall,
         detection.f1,
-        by_class[POSITIVE].f1,
-        by_class[NEGATIVE].f1,
+        *(score.f1 for score in by_class.values() if len(by_class) <= MAX_COLUMNS),
         confusion.class_mean["f1"],
     )
     counts = (sum(confusion.n_truth.values()), sum(confusion.n_predicted.values()))
@@ -119,9 +160,9 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _estimate(estimate: Estimate) -> str:
-    interval = f" ({_number(estimate.ci_low, '.3f')} to {_number(estimate.ci_high, '.3f')})"
-    return _number(estimate.value, ".3f") + (interval if estimate.ci_low is not None else "")
+def _estimate(estimate: Estimate, form: str = ".3f") -> str:
+    interval = f" ({_number(estimate.ci_low, form)} to {_number(estimate.ci_high, form)})"
+    return _number(estimate.value, form) + (interval if estimate.ci_low is not None else "")
 
 
 def plot_agreement(

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from ercohort import __version__
 from ercohort.config import GeoJSONSettings
 from ercohort.errors import GeoJSONError
 from ercohort.files import atomic_path
-from ercohort.schema import NEGATIVE, POSITIVE
+from ercohort.schema import NEGATIVE, POSITIVE, class_names, is_negative
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +29,18 @@ if TYPE_CHECKING:
 
 COLOURS: dict[str, tuple[int, int, int]] = {POSITIVE: (250, 62, 62), NEGATIVE: (112, 112, 225)}
 """QuPath's own colours of the two classes (`PathClass.getDefaultColor`)."""
+
+GRADE_COLOURS = {"1+": (255, 255, 0), "2+": (255, 187, 62), "3+": (250, 62, 62)}
+"""QuPath's own colours of the intensity classes; it keeps them whatever a file says."""
+
+# In this order each is as far as can be from those before it and from tissue, in CIE Lab, for normal
+# vision and for all three kinds of colour blindness (Machado, Oliveira and Fernandes 2009).
+EXTRA_COLOURS = (
+    (255, 255, 0), (60, 0, 105), (165, 255, 165), (135, 0, 255), (75, 180, 150), (0, 90, 70), (90, 0, 0),
+    (255, 165, 255), (0, 15, 165), (90, 0, 75), (120, 60, 150), (165, 165, 105), (240, 135, 15),
+    (180, 225, 105), (255, 187, 62),
+)  # fmt: skip
+"""Colours of further classes."""
 
 MEASUREMENTS: dict[str, str] = {
     "score": "Detection probability",
@@ -95,6 +107,7 @@ def write_geojson(
     4.4 kB a feature: hence several entries.
     """
     table = nuclei.lazy() if isinstance(nuclei, pl.DataFrame) else pl.scan_parquet(os.fspath(nuclei))
+    colours = class_colours(class_names(table.collect_schema()["label"]))
     table = table.select(*_BOX, pl.col("label").cast(pl.String), *MEASUREMENTS)
     source = f"slide {slide_id}" if isinstance(nuclei, pl.DataFrame) else str(nuclei)
     key, ordinals = _slide_key(slide_id), _check_and_number(table, source, settings.features_per_file)
@@ -110,10 +123,34 @@ def write_geojson(
             # Opened by name, an entry gets zip's fixed epoch and not the clock: equal bytes on every run.
             with archive.open(f"{slide_id}-{number:03d}.geojson", "w") as entry:
                 entry.write(head)
-                for text in _features(part, key, ordinals[rows], shift):
+                for text in _features(part, colours, key, ordinals[rows], shift):
                     entry.write(text)
                 entry.write(b"]}\n")
     return len(ordinals)
+
+
+def class_colours(labels: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+    """Give every class a colour of its own.
+
+    Parameters
+    ----------
+    labels
+        Classes of a detector, up to 16.
+
+    Returns
+    -------
+    RGB 0 to 255 by class, in the order of `labels`: QuPath's own for the leaf names Positive, 1+, 2+ and 3+
+    and for the negative class; the first other class gets Positive's if that is free, the rest one each of
+    `EXTRA_COLOURS`.
+    """
+    own = {**COLOURS, **GRADE_COLOURS}
+    given: dict[str, tuple[int, int, int]] = {}
+    for label in labels:
+        leaf = NEGATIVE if is_negative(label) else label.rpartition(":")[2].strip()
+        if leaf in own and own[leaf] not in given.values():
+            given[label] = own[leaf]
+    free = (colour for colour in (COLOURS[POSITIVE], *EXTRA_COLOURS) if colour not in given.values())
+    return {label: given[label] if label in given else next(free) for label in labels}
 
 
 def _head(slide_id: str, info: SlideInfo, frame: str) -> bytes:
@@ -137,10 +174,14 @@ def _head(slide_id: str, info: SlideInfo, frame: str) -> bytes:
 
 
 def _features(
-    part: pl.DataFrame, key: NDArray[np.uint64], ordinals: NDArray[np.uint32], shift: tuple[int, int]
+    part: pl.DataFrame,
+    colours: dict[str, tuple[int, int, int]],
+    key: NDArray[np.uint64],
+    ordinals: NDArray[np.uint32],
+    shift: tuple[int, int],
 ) -> Iterator[bytes]:
     """JSON text of the features of one entry, a batch at a time, with the commas between them."""
-    offset = 100 * np.array(shift, np.int64)
+    offset, feature = 100 * np.array(shift, np.int64), _feature(colours).str.join(",\n")
     for start in range(0, part.height, _BATCH_ROWS):
         batch = part.slice(start, _BATCH_ROWS)
         centi = _centi(batch.select(_BOX).to_numpy())
@@ -152,15 +193,15 @@ def _features(
             _uuids(centi, ordinals[start : start + _BATCH_ROWS], key).alias("id"),
         )
         separator = "\n" if start == 0 else ",\n"
-        yield (separator + batch.select(_feature().str.join(",\n")).item()).encode()
+        yield (separator + batch.select(feature).item()).encode()
 
 
-def _feature() -> pl.Expr:
+def _feature(colours: dict[str, tuple[int, int, int]]) -> pl.Expr:
     """JSON of one feature from its `id`, its sides as decimal text, its label and its measurements."""
     x0, y0, x1, y1 = (pl.col(name) for name in _BOX)
     classes = {
         name: json.dumps({"name": name, "color": colour}, separators=(",", ":"))
-        for name, colour in COLOURS.items()
+        for name, colour in colours.items()
     }
     measurements = pl.concat_str(
         [

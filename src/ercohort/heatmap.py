@@ -27,7 +27,7 @@ from ercohort.canvas import (
 )
 from ercohort.files import atomic_path
 from ercohort.hotspots import count_bins
-from ercohort.schema import POSITIVE
+from ercohort.schema import class_index, class_names, positive_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,7 +70,7 @@ def write_heatmap(
         The slide's row of the cohort table: slide_id, status, message, counts and score.
     """
     boxes = nuclei.select("x0", "y0", "x1", "y1").to_numpy().astype(np.float64)
-    is_positive = (nuclei["label"].cast(pl.String) == POSITIVE).to_numpy()
+    is_positive = positive_mask(class_names(nuclei.schema["label"]))[class_index(nuclei["label"])]
     width, height = info.bounds[2:]
     bin_um = float(np.clip(round(max(width, height) * info.mpp / 110, -1), 100, 200))
     bins = count_bins(boxes, is_positive, info.bounds, bin_um / info.mpp)
@@ -99,7 +99,7 @@ def write_heatmap(
     density_ticks = [(tick / 4, f"{top * tick / 4:,.0f}") for tick in range(5)]
     corner = (MARGIN + step[0], HEADER + step[1])
     _panel(page, corner, "Nuclei per mm²", f"bins of {bin_um:g} µm", picture, DENSITY_RAMP, density_ticks)
-    footer(page, row, key=False)
+    footer(page, row)
     with atomic_path(path) as temporary:
         page.save(temporary)
 

@@ -9,13 +9,22 @@ import ast
 import hashlib
 import math
 import os
+import re
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ercohort.errors import ModelError
 from ercohort.onnx_wire import FLOAT32, PROTOBUF_LIMIT, NotOnnxError, OnnxGraph, read_onnx
-from ercohort.schema import LABELS
+from ercohort.schema import LABELS, NEGATIVE, is_negative, positive_mask
+
+MAX_CLASSES = 16
+MAX_NAME = 40
+"""Characters of a class name: it has to fit a column, a picture's key and a menu of QuPath."""
+
+# Classes go into CSV columns, JSON and pictures: nothing that a spreadsheet, a terminal or QuPath acts on.
+_CLASS_NAME = re.compile(r"[^\W_](?:[\w .+()/%:-]*[\w.+()%-])?")
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class ModelInfo:
     fixed_px
         Side of the input where the file allows only one; None if any multiple of 32 will do.
     labels
-        Class names in the order of the network's outputs.
+        Class names in the order of the network's outputs: one negative class, the others positive ones.
     """
 
     path: str
@@ -48,6 +57,11 @@ class ModelInfo:
     tile_px: int
     fixed_px: int | None
     labels: tuple[str, ...]
+
+    @property
+    def negative(self) -> int:
+        """Index of the negative class."""
+        return int(positive_mask(self.labels).argmin())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them."""
@@ -60,7 +74,8 @@ def read_model(path: str | os.PathLike[str]) -> ModelInfo:
     The file must be an ONNX export of a YOLO detector with its raw head: one float32 input (N, 3, height,
     width), one float32 output (N, 4 + classes, anchors), no NMS in the graph, and `metadata_props` that hold
     `names` (as Ultralytics writes them: ``{0: 'Positive', 1: 'Negative'}``), `mpp` and `tile_px` (or
-    Ultralytics' `imgsz`).
+    Ultralytics' `imgsz`). There may be 2 to 16 classes, such as Positive, Weak, Negative; exactly one is
+    named Negative (or ends in `: Negative`), and every other counts as positive.
 
     Raises
     ------
@@ -108,17 +123,44 @@ def _check(path: Path, digest: str, graph: OnnxGraph, properties: dict[str, str]
 
 
 def _labels(properties: dict[str, str]) -> tuple[str, ...]:
-    wanted = " and ".join(LABELS)
+    example = f"such as {dict(enumerate(LABELS))}"
     if "names" not in properties:
-        raise _RefusedError(f"has no class names; its metadata_props need `names` with {wanted}")
+        raise _RefusedError(f"has no class names; its metadata_props need `names`, {example}")
     names = _literal(properties["names"])
     if isinstance(names, dict) and all(isinstance(key, int) for key in names):
         names = [names[key] for key in sorted(names)] if sorted(names) == list(range(len(names))) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise _RefusedError(f"class names are {properties['names']!r}; expected {dict(enumerate(LABELS))}")
-    if sorted(names) != sorted(LABELS):
-        raise _RefusedError(f"its classes are {', '.join(names) or 'none'}; this workflow needs {wanted}")
+        raise _RefusedError(f"class names are {properties['names'][:200]!r}; expected names, {example}")
+    for name in names:
+        if not _is_safe(name):
+            raise _RefusedError(
+                f"class name {name[:60]!r} cannot be used; rename it in `names` with letters, digits, spaces "
+                f"and . : + - ( ) / %, beginning with a letter or digit, {MAX_NAME} characters at most"
+            )
+    _check_classes(names)
     return tuple(names)
+
+
+def _is_safe(name: str) -> bool:
+    # QuPath splits a name at its colons and strips the parts; an empty part would be a class without a name.
+    parts = name.split(":")
+    return len(name) <= MAX_NAME and bool(_CLASS_NAME.fullmatch(name)) and all(map(str.strip, parts))
+
+
+def _check_classes(names: list[str]) -> None:
+    """Refuse classes that cannot be counted: too few, too many, alike, or not exactly one negative."""
+    shown = f"its classes are {', '.join(names[: MAX_CLASSES + 1]) or 'none'}"
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise _RefusedError(f"{shown}; a detector has 2 to {MAX_CLASSES}, one of them named {NEGATIVE}")
+    alike = Counter(":".join(part.strip() for part in name.casefold().split(":")) for name in names)
+    if max(alike.values()) > 1:
+        raise _RefusedError(f"{shown}; two are alike (upper and lower case count as one); rename one")
+    n_negative = sum(map(is_negative, names))
+    if n_negative != 1:
+        raise _RefusedError(
+            f"{shown}; {n_negative or 'none'} of them is {NEGATIVE}; name exactly one {NEGATIVE} in `names`: "
+            "every other counts as positive"
+        )
 
 
 def _check_input(graph: OnnxGraph) -> int | None:

@@ -17,7 +17,7 @@ from ercohort.backends.slots import Found, SlotBackend
 from ercohort.config import DetectSettings
 from ercohort.model import ModelInfo
 from ercohort.nms import Float32s, greedy_nms
-from ercohort.schema import LABELS
+from ercohort.schema import class_index, class_names
 
 
 def visible(
@@ -56,7 +56,8 @@ class OracleBackend(SlotBackend):
     Parameters
     ----------
     nuclei
-        Columns x0, y0, x1, y1 (level-0 pixels), score and label of `schema.NUCLEI`.
+        Columns x0, y0, x1, y1 (level-0 pixels), score and label of `schema.NUCLEI`; the label's classes are
+        the detector's.
     tile_px, mpp
         Side of a tile image and its scale, µm per pixel.
     detect
@@ -68,7 +69,8 @@ class OracleBackend(SlotBackend):
     def __init__(
         self, nuclei: pl.DataFrame, *, tile_px: int, mpp: float, detect: DetectSettings, threads: int = 2
     ) -> None:
-        model = ModelInfo("", "", "oracle", "", mpp, tile_px, None, LABELS)
+        labels = class_names(nuclei.schema["label"])
+        model = ModelInfo("", "", "oracle", "", mpp, tile_px, None, labels)
         images = [np.zeros((tile_px, tile_px, 3), np.uint8) for _ in range(2 * threads)]
         super().__init__(images, name="oracle", precision="f32", device="none", model=model, threads=threads)
         self._nms_iou = detect.nms_iou
@@ -76,7 +78,7 @@ class OracleBackend(SlotBackend):
         nuclei = nuclei.filter(pl.col("score") > detect.score).sort("y0")
         self._boxes = nuclei.select("x0", "y0", "x1", "y1").to_numpy().astype(np.float64)
         self._score = nuclei["score"].to_numpy().astype(np.float32)
-        self._label = nuclei["label"].cast(pl.Enum(LABELS)).to_physical().to_numpy().astype(np.uint8)
+        self._label = class_index(nuclei["label"]).astype(np.uint8)
         self._tallest = float((self._boxes[:, 3] - self._boxes[:, 1]).max(initial=0.0))
 
     def _start(self, slot: Slot) -> None:

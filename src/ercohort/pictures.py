@@ -21,8 +21,10 @@ from ercohort.canvas import (
     GREY,
     HEADER,
     INK,
+    KEY_LINE,
     MARGIN,
     PAPER,
+    RGB,
     RULE,
     TISSUE_EDGE,
     Page,
@@ -30,15 +32,16 @@ from ercohort.canvas import (
     draw_ellipses,
     footer,
     header,
+    key_lines,
     scale_bar,
     wrap,
 )
 from ercohort.errors import SlideError
 from ercohort.files import atomic_path
-from ercohort.geojson import COLOURS, NOTICE
+from ercohort.geojson import NOTICE, class_colours
 from ercohort.heatmap import write_heatmap
 from ercohort.hotspots import Field, choose_fields
-from ercohort.schema import LABELS, NEGATIVE, POSITIVE
+from ercohort.schema import class_index, class_names, positive_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,24 +96,25 @@ def write_overlay(
     slide
         Source of pixels.
     nuclei
-        Columns x0, y0, x1, y1 (level-0 pixels of the slide frame) and label.
+        Columns x0, y0, x1, y1 (level-0 pixels of the slide frame) and label, whose classes make the key.
     mask
         Tissue over the whole slide, shape (rows, cols).
     row
         The slide's row of the cohort table: slide_id, status, message, counts and score.
     """
-    boxes = nuclei.select("x0", "y0", "x1", "y1").to_numpy().astype(np.float64)
-    labels = (nuclei["label"].cast(pl.String) == NEGATIVE).to_numpy().astype(np.int64)
+    found = _Nuclei.of(nuclei)
     info = slide.info
     side = float(np.clip(min(info.bounds[2:]) * info.mpp / 4, *FIELD_UM)) / info.mpp
-    fields = choose_fields(boxes, labels == LABELS.index(POSITIVE), info.bounds, side)
+    fields = choose_fields(found.boxes, found.is_positive, info.bounds, side)
     layout = _Layout.of(info.bounds, n_insets=len(fields))
-    page = Page(*layout.page)
+    width, height = layout.page
+    more_lines = len(key_lines(row, found.labels, width)) - 1
+    page = Page(width, height + KEY_LINE * more_lines)
     header(page, row)
-    page.paste(_overview(slide, layout, boxes, labels, mask, fields), layout.corner)
+    page.paste(_overview(slide, layout, found, mask, fields), layout.corner)
     for field, letter, corner in zip(fields, "ABCD", layout.insets, strict=False):
-        _inset(page, field, letter, corner, layout.inset_side, slide, boxes, labels)
-    footer(page, row, key=True)
+        _inset(page, field, letter, corner, layout.inset_side, slide, found)
+    footer(page, row, labels=found.labels)
     with atomic_path(path) as temporary:
         page.save(temporary)
 
@@ -128,6 +132,29 @@ def write_card(path: str | os.PathLike[str], *, slide_id: str, status: str, mess
     page.text((1200 - MARGIN, 570), NOTICE, 21, bold=True, align="right")
     with atomic_path(path) as temporary:
         page.save(temporary)
+
+
+@dataclass(frozen=True)
+class _Nuclei:
+    """What is drawn of the nuclei: boxes (n, 4), class of each (n,) as an index into `labels`."""
+
+    boxes: NDArray[np.float64]
+    classes: NDArray[np.int64]
+    labels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, nuclei: pl.DataFrame) -> _Nuclei:
+        boxes = nuclei.select("x0", "y0", "x1", "y1").to_numpy().astype(np.float64)
+        return cls(boxes, class_index(nuclei["label"]), class_names(nuclei.schema["label"]))
+
+    @property
+    def is_positive(self) -> NDArray[np.bool_]:
+        return positive_mask(self.labels)[self.classes]
+
+    @property
+    def colours(self) -> list[RGB]:
+        """Of the classes, in their order."""
+        return list(class_colours(self.labels).values())
 
 
 @dataclass(frozen=True)
@@ -166,18 +193,18 @@ class _Layout:
 
 
 def _overview(
-    slide: Pixels, layout: _Layout, boxes: NDArray[np.float64], labels: NDArray[np.int64],
-    mask: NDArray[np.bool_], fields: list[Field],
-) -> Image.Image:  # fmt: skip
+    slide: Pixels, layout: _Layout, found: _Nuclei, mask: NDArray[np.bool_], fields: list[Field]
+) -> Image.Image:
     """Draw the slide's scanned part with tissue outline, nuclei and the places of the insets."""
     x, y, width, height = slide.info.bounds
     picture = _slide_picture(slide, layout)
-    local = (boxes - np.array([x, y, x, y])) * layout.scale
+    local = (found.boxes - np.array([x, y, x, y])) * layout.scale
     sizes = (local[:, 2:] - local[:, :2]).mean(axis=1)
     if len(sizes) and np.median(sizes) >= MIN_OUTLINE_PX:
-        draw_ellipses(picture, local, labels, width=float(np.clip(np.median(sizes) / 12, 1.0, 2.5)))
+        line = float(np.clip(np.median(sizes) / 12, 1.0, 2.5))
+        draw_ellipses(picture, local, found.classes, found.colours, width=line)
     elif len(sizes):
-        picture = _tinted(picture, local, labels)
+        picture = _tinted(picture, local, found)
     rows, cols = mask.shape
     down = slide.info.width / cols, slide.info.height / rows
     window = (x / down[0], y / down[1], (x + width) / down[0], (y + height) / down[1])
@@ -215,30 +242,33 @@ def _slide_picture(slide: Pixels, layout: _Layout) -> Image.Image:
     return Image.fromarray(whole).resize(layout.overview, Image.Resampling.LANCZOS, box=window)
 
 
-def _tinted(picture: Image.Image, local: NDArray[np.float64], labels: NDArray[np.int64]) -> Image.Image:
+def _tinted(picture: Image.Image, local: NDArray[np.float64], found: _Nuclei) -> Image.Image:
     """Tint where nuclei are: the colour mixes the classes, the strength grows with their number."""
     from scipy.ndimage import gaussian_filter
 
     width, height = picture.size
     cols = ((local[:, 0] + local[:, 2]) / 2).astype(np.int64).clip(0, width - 1)
     rows = ((local[:, 1] + local[:, 3]) / 2).astype(np.int64).clip(0, height - 1)
-    layers = []
-    for label in range(len(LABELS)):
-        chosen = labels == label
+    colours = np.array(found.colours, np.float32)
+    total = np.zeros((height, width, 1), np.float32)
+    colour = np.zeros((height, width, 3), np.float32)
+    for index in np.unique(found.classes):
+        chosen = found.classes == index
         flat = np.bincount(rows[chosen] * width + cols[chosen], minlength=width * height)
-        layers.append(gaussian_filter(flat.reshape(height, width).astype(np.float32), 1.1))
-    counts = np.stack(layers, axis=-1)
-    total = counts.sum(axis=-1, keepdims=True)
-    colour = counts @ np.array([COLOURS[label] for label in LABELS], np.float32) / np.maximum(total, 1e-6)
+        layer = gaussian_filter(flat.reshape(height, width).astype(np.float32), 1.1)[..., None]
+        total += layer
+        colour += layer * colours[index]
+    colour /= np.maximum(total, 1e-6)
     # One nucleus alone peaks at 0.13 per pixel and is to be seen; many hide the slide by 85 % at most.
     strength = 0.85 * (1 - np.exp(-8 * total))
     base = 0.75 * np.asarray(picture, np.float32) + 0.25 * 255
     tinted = Image.fromarray((base + strength * (colour - base)).round().astype(np.uint8))
-    positive = np.flatnonzero(labels == LABELS.index(POSITIVE))
+    positive = np.flatnonzero(found.is_positive)
     if len(positive) <= RARE:
-        draw = ImageDraw.Draw(tinted)
-        for x, y in zip(cols[positive].tolist(), rows[positive].tolist(), strict=True):
-            draw.circle((x, y), 2.5, fill=COLOURS[POSITIVE])
+        draw, fills = ImageDraw.Draw(tinted), found.colours
+        places = cols[positive].tolist(), rows[positive].tolist(), found.classes[positive].tolist()
+        for x, y, index in zip(*places, strict=True):
+            draw.circle((x, y), 2.5, fill=fills[index])
     return tinted
 
 
@@ -255,18 +285,17 @@ def _outline_tissue(
 
 
 def _inset(
-    page: Page, field: Field, letter: str, corner: tuple[int, int], side: int,
-    slide: Pixels, boxes: NDArray[np.float64], labels: NDArray[np.int64],
-) -> None:  # fmt: skip
+    page: Page, field: Field, letter: str, corner: tuple[int, int], side: int, slide: Pixels, found: _Nuclei
+) -> None:
     """One field at reading scale with its nuclei outlined, and its caption."""
     scale = side / field.side
     try:
         picture = Image.fromarray(slide.read(field.x, field.y, field.side, field.side, size=(side, side)))
     except SlideError:
         picture = Image.new("RGB", (side, side), RULE)
-    local = (boxes - np.array([field.x, field.y, field.x, field.y])) * scale
+    local = (found.boxes - np.array([field.x, field.y, field.x, field.y])) * scale
     seen = (local[:, 2:] > 0).all(axis=1) & (local[:, :2] < side).all(axis=1)
-    draw_ellipses(picture, local[seen], labels[seen], width=2.4)
+    draw_ellipses(picture, local[seen], found.classes[seen], found.colours, width=2.4)
     scale_bar(picture, slide.info.mpp / scale, size=20)
     badge(ImageDraw.Draw(picture), (30, 30), letter, 24)
     page.paste(picture, corner)

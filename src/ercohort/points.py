@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,20 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ercohort.errors import InputError
-from ercohort.schema import NEGATIVE, POSITIVE
+from ercohort.schema import LABELS
 
 IGNORED = "Ignored"
 """Label of points that are neither a nucleus to find nor a false alarm if found."""
 
-LABEL_OF_CLASS = {"positive": POSITIVE, "negative": NEGATIVE, "til": IGNORED}
-"""What the class names of annotation files mean, in lower case; `til` is a tumour-infiltrating lymphocyte."""
+TIL = "til"
+"""Class of tumour-infiltrating lymphocytes in annotation files, in lower case; they are ignored."""
 
 BOX = ("x0", "y0", "x1", "y1")
+
+GEOJSON = (".geojson", ".geojson.gz", ".geojson.zip")
+
+ROI = NDArray[np.bool_] | NDArray[np.float64]
+"""What of a slide is annotated: a full-size picture, or (R, 4) rectangles x0, y0, x1, y1."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +38,25 @@ class Points:
     xy
         (N, 2) float64, centres.
     label
-        (N,) text: `Positive`, `Negative` or `Ignored`.
+        (N,) text: a class of the detector, or `Ignored`.
     score
         (N,) float64, the detector's score; 1 where the table has none.
+    boxes
+        (N, 4) float64 x0, y0, x1, y1; NaN for nuclei that are known as points alone. None if all are.
     """
 
     xy: NDArray[np.float64]
     label: NDArray[np.str_]
     score: NDArray[np.float64]
+    boxes: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.xy)
+
+    def where(self, chosen: NDArray[Any]) -> Points:
+        """Return the points that a mask or indices choose."""
+        boxes = None if self.boxes is None else self.boxes[chosen]
+        return Points(self.xy[chosen], self.label[chosen], self.score[chosen], boxes)
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,7 @@ class Truth:
     Parameters
     ----------
     points
-        `points.csv`, or the Parquet table of a simulated slide.
+        `points.csv`, the Parquet table of a simulated slide, or a GeoJSON file that QuPath exported.
     roi
         `roi.png`, if the truth covers only a part of the slide.
     mpp
@@ -61,11 +78,12 @@ class Truth:
     mpp: float | None = None
 
 
-def read_points(path: str | Path) -> Points:
+def read_points(path: str | Path, labels: Sequence[str] = LABELS) -> Points:
     """Read labelled points from CSV or Parquet.
 
     The table has `x, y` (centres) or `x0, y0, x1, y1` (boxes), `class` or `label`, and maybe `score`.
-    Class names count in upper or lower case; `til` is read as ignored.
+    Class names count in upper or lower case, whole or by their last part (`Positive` for
+    `Tumor: Positive`); `til` is read as ignored.
 
     Raises
     ------
@@ -76,14 +94,9 @@ def read_points(path: str | Path) -> Points:
     table = _read_table(file)
     label_column = _first_of(file, table, ("class", "label"))
     if {"x", "y"} <= set(table.columns):
-        centre = [pl.col("x").alias("cx"), pl.col("y").alias("cy")]
         needed = ["x", "y"]
     elif set(BOX) <= set(table.columns):
         needed = list(BOX)
-        centre = [
-            ((pl.col("x0") + pl.col("x1")) / 2).alias("cx"),
-            ((pl.col("y0") + pl.col("y1")) / 2).alias("cy"),
-        ]
     else:
         raise InputError(
             f"{file}: has the columns {', '.join(table.columns)}; x, y (or x0, y0, x1, y1) are needed"
@@ -95,7 +108,22 @@ def read_points(path: str | Path) -> Points:
         if "score" in table.columns
         else np.ones(len(table))
     )
-    return Points(numbers.select(centre).to_numpy(), _labels(file, table[label_column]), score)
+    found = numbers.to_numpy()
+    boxes = found if len(needed) == len(BOX) else None
+    xy = found if boxes is None else (boxes[:, :2] + boxes[:, 2:]) / 2
+    return Points(xy, _labels(file, table[label_column], labels), score, boxes)
+
+
+def table_labels(path: str | Path) -> tuple[str, ...]:
+    """Return the classes that a Parquet table of nuclei says it can hold; none for other tables."""
+    file = Path(path)
+    if file.suffix.lower() != ".parquet":
+        return ()
+    try:
+        dtype = pl.read_parquet_schema(file).get("label")
+    except (OSError, pl.exceptions.PolarsError):
+        return ()  # reading the table will say what is wrong with it
+    return tuple(dtype.categories) if isinstance(dtype, pl.Enum) else ()
 
 
 def _read_table(file: Path) -> pl.DataFrame:
@@ -130,16 +158,20 @@ def _check_numbers(file: Path, numbers: pl.DataFrame) -> None:
         raise InputError(f"{file}, {_row(file, row)}: a coordinate is no number; correct or remove the row")
 
 
-def _labels(file: Path, column: pl.Series) -> NDArray[np.str_]:
+def _labels(file: Path, column: pl.Series, labels: Sequence[str]) -> NDArray[np.str_]:
+    leaves = [label.rpartition(":")[2].strip().lower() for label in labels]
+    meaning = {TIL: IGNORED} | {
+        leaf: label for leaf, label in zip(leaves, labels, strict=True) if leaves.count(leaf) == 1
+    }
+    meaning |= {label.lower(): label for label in labels}
     names = column.cast(pl.String).str.strip_chars().str.to_lowercase()
-    labels = names.replace_strict(LABEL_OF_CLASS, default=None, return_dtype=pl.String)
-    unknown = labels.is_null()
+    found = names.replace_strict(meaning, default=None, return_dtype=pl.String)
+    unknown = found.is_null()
     if unknown.any():
         row = int(unknown.arg_max() or 0)
-        raise InputError(
-            f"{file}, {_row(file, row)}: class {column[row]!r} is unknown; use positive, negative or til"
-        )
-    return labels.to_numpy().astype(np.str_)
+        known = ", ".join(label.lower() for label in labels)
+        raise InputError(f"{file}, {_row(file, row)}: class {column[row]!r} is unknown; use {known} or {TIL}")
+    return found.to_numpy().astype(np.str_)
 
 
 def read_roi(path: str | Path) -> NDArray[np.bool_]:
@@ -162,16 +194,22 @@ def read_roi(path: str | Path) -> NDArray[np.bool_]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def inside(xy: NDArray[Any], roi: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def inside(xy: NDArray[Any], roi: ROI) -> NDArray[np.bool_]:
     """Say which points lie in the region; what lies off its picture is outside.
 
     Parameters
     ----------
     xy
-        (N, 2) points in pixels of `roi`; pixel (0, 0) covers 0 <= x < 1, 0 <= y < 1.
+        (N, 2) points in pixels of the slide frame.
     roi
-        (rows, cols) region.
+        (rows, cols) bool picture of the region, where pixel (0, 0) covers 0 <= x < 1, 0 <= y < 1; or
+        (R, 4) rectangles, which hold their left and upper edge, not the other two.
     """
+    if roi.dtype != np.bool_:
+        points, result = np.asarray(xy, dtype=np.float64).reshape(-1, 2), np.zeros(len(xy), dtype=bool)
+        for rectangle in roi:
+            result |= ((points >= rectangle[:2]) & (points < rectangle[2:])).all(axis=1)
+        return result
     column, row = np.floor(np.asarray(xy, dtype=np.float64).reshape(-1, 2)).astype(np.int64).T
     on_picture = (row >= 0) & (column >= 0) & (row < roi.shape[0]) & (column < roi.shape[1])
     result = np.zeros(len(on_picture), dtype=bool)
@@ -179,12 +217,19 @@ def inside(xy: NDArray[Any], roi: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return result
 
 
+def area_px(roi: ROI) -> float:
+    """Area of a region, square pixels; its rectangles do not overlap."""
+    if roi.dtype == np.bool_:
+        return float(np.count_nonzero(roi))
+    return float(np.prod(roi[:, 2:] - roi[:, :2], axis=1).sum())
+
+
 def find_truth(path: str | Path) -> dict[str, Truth]:
     """Find the truth of one or many slides, by slide id.
 
-    A file is the truth of one slide. In a folder, every `<id>/points.csv` and every `<id>.truth.parquet`
-    or `<id>/truth.parquet` counts, at any depth. An `index.csv` beside the slide's folder may give
-    `mpp` or `mpp_estimate` for its `id`.
+    A file is the truth of one slide. In a folder, every `<id>/points.csv`, every `<id>.truth.parquet` or
+    `<id>/truth.parquet`, and every `<id>.geojson`, also as `.geojson.zip` or `.geojson.gz`, counts, at any
+    depth. An `index.csv` beside the slide's folder may give `mpp` or `mpp_estimate` for its `id`.
 
     Raises
     ------
@@ -197,20 +242,30 @@ def find_truth(path: str | Path) -> dict[str, Truth]:
     if not root.is_dir():
         raise InputError(f"{root}: no such file or folder")
     found: dict[str, Truth] = {}
-    for file in sorted([*root.rglob("points.csv"), *root.rglob("*truth.parquet")]):
+    names = ("points.csv", "*truth.parquet", *(f"[!.]*{suffix}" for suffix in GEOJSON))
+    for file in sorted(path for name in names for path in root.rglob(name)):
         slide_id = _truth_id(file)
         if slide_id in found:
             raise InputError(f"{root}: {slide_id} has two truths, {found[slide_id].points} and {file}")
         found[slide_id] = _truth(file)
     if not found:
-        raise InputError(f"{root}: holds no <slide id>/points.csv and no <slide id>.truth.parquet")
+        raise InputError(
+            f"{root}: holds no <slide id>/points.csv, no <slide id>.truth.parquet, no <slide id>.geojson"
+        )
     return found
 
 
 def _truth_id(file: Path) -> str:
     if file.name in ("points.csv", "truth.parquet"):
         return file.resolve().parent.name
+    if is_geojson(file):
+        return file.name[: file.name.lower().rindex(".geojson")]
     return file.stem.removesuffix(".truth")
+
+
+def is_geojson(file: Path) -> bool:
+    """Say whether a file is one that QuPath exported."""
+    return file.name.lower().endswith(GEOJSON)
 
 
 def _truth(file: Path) -> Truth:

@@ -5,14 +5,23 @@ All coordinates are level-0 pixels of the slide frame (OpenSlide's origin).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 POSITIVE = "Positive"
 NEGATIVE = "Negative"
 LABELS = (POSITIVE, NEGATIVE)
-"""Class names of the detector: the leaf names that QuPath's own scores recognise."""
+"""Classes of the default detector: the leaf names that QuPath's own scores recognise.
+
+A detector may have others, such as Positive, Weak, Negative; its tables then hold those (`with_classes`).
+"""
+
+CLASS_COUNT = "n_class_"
+"""Start of the columns of the cohort table that count one class each; the class's name follows."""
 
 TILES: dict[str, Any] = {
     "tile_id": pl.Int32,
@@ -67,4 +76,39 @@ COHORT_COLUMNS: tuple[str, ...] = (
     "allred_proportion", "allred_intensity", "allred_total", "tissue_mm2", "nuclei_per_mm2",
     "n_tiles", "n_tiles_failed", "mpp", "qc_flags", "model", "backend", "precision", "seconds", "version",
 )  # fmt: skip
-"""Columns of `cohort_er.csv` after `slide_id, status, message` and the sheet's own extra columns."""
+"""Columns of `cohort_er.csv` after `slide_id, status, message` and the sheet's own extra columns.
+
+Where the detector's classes are not Positive and Negative, one `n_class_<class>` for each follows them.
+"""
+
+
+def is_negative(label: str) -> bool:
+    """Say whether a class holds the nuclei without stain: its leaf name is "negative", in any case.
+
+    The leaf of `Tumor: Negative` is `Negative`, as in QuPath.
+    """
+    return label.rpartition(":")[2].strip().casefold() == NEGATIVE.casefold()
+
+
+def positive_mask(labels: Iterable[str]) -> NDArray[np.bool_]:
+    """Say of each class whether its nuclei count as positive, shape (classes,).
+
+    Every class that is not the negative one does: of Positive, Weak, Negative (as in HER2) the first two.
+    """
+    return np.array([not is_negative(label) for label in labels], dtype=np.bool_)
+
+
+def with_classes(columns: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+    """Return the schema `NUCLEI` or `DETECTIONS` for a detector whose classes are `labels`."""
+    return {**columns, "label": pl.Enum(labels)}
+
+
+def class_names(dtype: Any) -> tuple[str, ...]:
+    """Return the classes that a column `label` can hold, in the detector's order; text has the default's."""
+    return tuple(dtype.categories) if isinstance(dtype, pl.Enum) else LABELS
+
+
+def class_index(label: pl.Series) -> NDArray[np.int64]:
+    """Return the class of each row as an index into `class_names(label.dtype)`, shape (n,)."""
+    index = label.cast(pl.Enum(class_names(label.dtype))).to_physical()
+    return index.to_numpy().astype(np.int64)

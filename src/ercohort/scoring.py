@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from ercohort.errors import Status
-from ercohort.schema import NEGATIVE, POSITIVE
+from ercohort.schema import CLASS_COUNT, LABELS, class_names, is_negative
 
 LOW_PERCENT = 1
 HIGH_PERCENT = 10
@@ -110,7 +110,8 @@ def summarise(
     Parameters
     ----------
     nuclei
-        A table with the column `label`, or the path of `nuclei.parquet` (only that column is read).
+        A table with the column `label`, or the path of `nuclei.parquet` (only that column is read). Every
+        class but the negative one (`schema.is_negative`) counts as positive.
     tissue_mm2
         Area of tissue, mm²; None or 0 leaves the density empty.
     mpp, detector_mpp
@@ -123,15 +124,18 @@ def summarise(
     `status`, `message` and columns of `schema.COHORT_COLUMNS`, at full precision; None where there is no
     value. `status` is `partial` if tiles failed (zero nuclei are then no finding), else `no_nuclei` at zero
     nuclei, else `ok`. `n_weak`, `n_moderate`, `n_strong`, `h_score` and the Allred columns are None: grading
-    by DAB optical density is not part of this version. `qc_flags` joins by `;` those that apply:
+    by DAB optical density is not part of this version. If the classes are not Positive and Negative,
+    `n_class_<class>` counts each. `qc_flags` joins by `;` those that apply:
 
     - `density_high`: more than 20,000 nuclei per mm², more than tissue can hold;
     - `low_resolution`: the slide is coarser than 1.5 times the detector's scale;
     - `few_nuclei`: fewer than 200 nuclei (but not none);
     - `tiles_failed`: some tiles could not be read.
     """
-    n_positive, n_negative = _count(nuclei)
-    n_nuclei = n_positive + n_negative
+    counts = _count(nuclei)
+    n_nuclei = sum(counts.values())
+    n_negative = sum(count for label, count in counts.items() if is_negative(label))
+    n_positive = n_nuclei - n_negative
     density = n_nuclei / tissue_mm2 if tissue_mm2 else None
     status, message = _status(n_nuclei, n_tiles, n_tiles_failed)
     flags = {
@@ -160,7 +164,15 @@ def summarise(
         "n_tiles_failed": n_tiles_failed,
         "mpp": mpp,
         "qc_flags": ";".join(flag for flag, applies in flags.items() if applies) or None,
+        **_class_columns(counts),
     }
+
+
+def _class_columns(counts: dict[str, int]) -> dict[str, int]:
+    """Count each class where `n_positive` and `n_negative` do not say it already."""
+    if set(counts) == set(LABELS):
+        return {}
+    return {f"{CLASS_COUNT}{label}": count for label, count in counts.items()}
 
 
 def _score(n_positive: int, n_nuclei: int) -> dict[str, Any]:
@@ -188,16 +200,15 @@ def _status(n_nuclei: int, n_tiles: int | None, n_tiles_failed: int | None) -> t
     return Status.OK, ""
 
 
-def _count(nuclei: pl.DataFrame | pl.LazyFrame | str | Path) -> tuple[int, int]:
+def _count(nuclei: pl.DataFrame | pl.LazyFrame | str | Path) -> dict[str, int]:
+    """Count each class, in the detector's order."""
     table = pl.scan_parquet(nuclei) if isinstance(nuclei, str | Path) else nuclei.lazy()
-    label = pl.col("label").cast(pl.String)
-    counts = table.select(
-        positive=(label == POSITIVE).sum(), negative=(label == NEGATIVE).sum(), rows=pl.len()
-    ).collect()
-    positive, negative, rows = (int(value) for value in counts.row(0))
-    if positive + negative != rows:
-        raise ValueError(f"{rows - positive - negative} nuclei are neither {POSITIVE} nor {NEGATIVE}")
-    return positive, negative
+    labels = class_names(table.collect_schema()["label"])
+    found = table.group_by("label").len().collect()
+    counts = dict(zip(found["label"].cast(pl.String), found["len"], strict=True))
+    if unknown := sum(count for label, count in counts.items() if label not in labels):
+        raise ValueError(f"{unknown} nuclei are neither {' nor '.join(labels)}")
+    return {label: counts.get(label, 0) for label in labels}
 
 
 def _check_counts(n_positive: int, n_nuclei: int) -> None:

@@ -26,7 +26,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ercohort.nms import Float32s, order_by, sortable
-from ercohort.schema import DETECTIONS
+from ercohort.schema import DETECTIONS, class_names, with_classes
 from ercohort.twins import SLACK_PX, resolve
 
 if TYPE_CHECKING:
@@ -149,10 +149,11 @@ def resolve_shard(
     is_open = np.zeros(len(boxes), np.bool_)
     is_open[near] = open_component[component]
     kept[near] = kept_near | is_open[near]
+    columns = with_classes(DETECTIONS, class_names(detections.schema["label"]))
     return (
         detections.with_columns(pl.Series("open", is_open))
         .filter(pl.Series(kept))
-        .select(pl.col(name).cast(dtype) for name, dtype in DETECTIONS.items())
+        .select(pl.col(name).cast(dtype) for name, dtype in columns.items())
     )
 
 

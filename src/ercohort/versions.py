@@ -15,4 +15,11 @@ STEP_VERSION: dict[str, int] = {
     "geojson": 1,
     "overlay": 1,
     "cohort": 1,
+    "prelabel": 1,
+    "dataset": 1,
+    "generated_tiles": 1,
+    "train": 1,
+    "export": 1,
+    "candidates": 1,
+    "evaluate": 1,
 }

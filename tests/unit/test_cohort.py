@@ -16,6 +16,7 @@ from ercohort.cohort import (
     format_table,
     make_table,
     one_line,
+    read_cohort,
     round_percent,
     safe_text,
     table_text,
@@ -81,6 +82,23 @@ def test_columns_keep_their_types_even_when_all_slides_are_bad():
     assert table["percent_positive"].dtype == pl.Float64
     assert table["er_category"].dtype == pl.String
     assert make_table([]).columns == ["slide_id", "status", "message", *COHORT_COLUMNS]
+
+
+def test_counts_of_classes_come_last_as_whole_numbers(tmp_path):
+    three = {**SCORED, "n_class_Positive": 1, "n_class_Weak": 0, "n_class_Negative": 2}
+    table = write_cohort(tmp_path / "t.csv", [GONE, three])
+    counted = ["n_class_Positive", "n_class_Weak", "n_class_Negative"]
+    assert table.columns == ["slide_id", "status", "message", "block", *COHORT_COLUMNS, *counted]
+    assert table.schema["n_class_Weak"] == pl.Int64
+    header, gone, scored = read(tmp_path / "t.csv")
+    assert (gone[-3:], scored[-3:]) == (["", "", ""], ["1", "0", "2"])
+    assert header[-3:] == counted
+    assert "b-2" in table_text(read_cohort(tmp_path / "t.csv"))
+
+
+def test_a_column_of_the_sheet_that_looks_like_a_count_stays_text():
+    rows = [{**SCORED, "n_class_Weak": "many"}, {**GONE, "n_class_Weak": 3}]
+    assert make_table(rows)["n_class_Weak"].to_list() == ["many", "3"]
 
 
 def test_numbers_stay_numbers(tmp_path):

@@ -200,6 +200,20 @@ def test_a_backend_serves_many_shards() -> None:
     assert_frame_equal(first, second, check_exact=True)
 
 
+def test_the_table_has_the_detectors_classes_in_its_order() -> None:
+    classes = pl.Enum(["Weak", "Negative", "Positive"])
+    slide = ArraySlide(900, 900)
+    nuclei = plant(900, 900, 1.0)
+    labels = np.array(classes.categories)[np.arange(len(nuclei)) % 3]
+    nuclei = nuclei.with_columns(pl.Series("label", labels, dtype=classes))
+    with ScramblingOracle(nuclei, tile_px=128, mpp=0.5, detect=DETECT) as backend:
+        assert backend.model.labels == ("Weak", "Negative", "Positive")
+        found = detect(slide, lay_tiles(slide), backend).table
+        empty = detect(slide, pl.DataFrame(schema=TILES), backend).table
+    assert found.schema["label"] == empty.schema["label"] == classes
+    assert_frame_equal(ordered(found), ordered(nuclei), abs_tol=0.01, rel_tol=0)
+
+
 def test_zero_tiles() -> None:
     slide = ArraySlide(600, 600)
     tiles = pl.DataFrame(schema=TILES)

@@ -10,7 +10,7 @@ import pytest
 
 from ercohort import schema
 from ercohort.errors import InputError
-from ercohort.merge import merge_shards
+from ercohort.merge import merge_shards, pale_to_negative
 from ercohort.schema import LABELS
 
 RULES = {"scale": 1.0, "nms_iou": 0.5, "seam_ios": 0.7}
@@ -65,6 +65,32 @@ def test_the_same_tile_in_two_shards_is_an_error():
     a, b = shard([[0, 0, 10, 10]], [4]), shard([[50, 0, 60, 10]], [4])
     with pytest.raises(InputError, match=r"tile 4 is in two shards.*remove"):
         merge_shards([a, b], **RULES)
+
+
+def test_the_classes_are_those_of_the_shards():
+    columns = schema.with_classes(schema.DETECTIONS, ["Positive", "Weak", "Negative"])
+    a, b = shard([[0, 0, 10, 10]], [0]), shard([], [])
+    three = [table.with_columns(pl.col("label").cast(pl.String)).cast(columns) for table in (a, b)]
+    nuclei = merge_shards(three, **RULES)
+    assert nuclei.schema["label"] == columns["label"]
+    assert nuclei["label"].to_list() == ["Positive"]
+    with pytest.raises(
+        InputError, match=r"Positive, Weak, Negative and Positive, Negative, so two detectors"
+    ):
+        merge_shards([three[0], shard([[50, 0, 60, 10]], [1])], **RULES)
+
+
+def test_pale_nuclei_are_negative_whatever_the_detector_said():
+    classes = pl.Enum(["Weak", "Tumor: negative", "Positive"])
+    labels = ["Weak", "Positive", "Tumor: negative", "Positive", "Tumor: negative", "Weak"]
+    od = [0.125, 0.25, 0.5, 0.375, -0.1, float("nan")]
+    nuclei = pl.DataFrame({"label": labels, "dab_od": od}, schema={"label": classes, "dab_od": pl.Float32})
+    cut = pale_to_negative(nuclei, 0.25)
+    assert cut["label"].to_list() == ["Tumor: negative", *labels[1:]]
+    assert cut.schema == nuclei.schema
+    assert cut["dab_od"].equals(nuclei["dab_od"])
+    assert pale_to_negative(nuclei, 0.38)["label"].to_list() == [*["Tumor: negative"] * 5, "Weak"]
+    assert pale_to_negative(nuclei.clear(), 0.25).equals(nuclei.clear())
 
 
 def test_nothing_is_a_table_without_rows():

@@ -36,11 +36,45 @@ def test_agrees_with_the_onnx_package_on_every_property(tmp_path: Path) -> None:
     [
         ("{0: 'Negative', 1: 'Positive'}", ("Negative", "Positive")),
         ('["Positive", "Negative"]', ("Positive", "Negative")),
+        ("{0: 'Tumor: Positive', 1: 'Tumor: negative'}", ("Tumor: Positive", "Tumor: negative")),
+        ("['2+', 'NEGATIVE']", ("2+", "NEGATIVE")),
+        ("['阳性', 'HER2 (low) 50 %', 'Negative']", ("阳性", "HER2 (low) 50 %", "Negative")),
     ],
 )
-def test_class_order_is_the_files(tmp_path: Path, names: str, labels: tuple[str, ...]) -> None:
-    path = write_detector(tmp_path / "er.onnx", metadata={**GOOD_METADATA, "names": names})
-    assert read_model(path).labels == labels
+def test_classes_and_their_order_are_the_files(tmp_path: Path, names: str, labels: tuple[str, ...]) -> None:
+    metadata = {**GOOD_METADATA, "names": names}
+    path = write_detector(tmp_path / "er.onnx", metadata=metadata, classes=[(0.5, 0.0)] * len(labels))
+    model = read_model(path)
+    assert model.labels == labels
+    assert model.labels[model.negative].casefold().endswith("negative")
+
+
+def test_up_to_sixteen_classes(tmp_path: Path) -> None:
+    names = [f"Class {number}" for number in range(16)] + ["Negative"]
+    for labels in (names[1:], names):
+        metadata = {**GOOD_METADATA, "names": repr(labels)}
+        write_detector(
+            tmp_path / f"{len(labels)}.onnx", metadata=metadata, classes=[(0.5, 0.0)] * len(labels)
+        )
+    assert read_model(tmp_path / "16.onnx").labels == tuple(names[1:])
+    with pytest.raises(ModelError, match=r"a detector has 2 to 16, one of them named Negative"):
+        read_model(tmp_path / "17.onnx")
+
+
+BAD_NAMES = [
+    "=HYPERLINK(1)", "+1", "-Weak", "@x", "\uff1dx", "Weak;=1", "a,b",
+    "Weak\n", "We\x1b[31mak", "Weak\u2028", "We\u202eak", 'a"b', "a'b", "a\\b", "<b>",
+    "", " ", " Weak", "Weak ", ":", "Tumor:", "Tumor: : Weak", ": Weak", "Ignore*", "x" * 41,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_class_names_that_act_in_a_spreadsheet_terminal_or_qupath(tmp_path: Path, name: str) -> None:
+    metadata = {**GOOD_METADATA, "names": repr({0: name, 1: "Negative"})}
+    path = write_detector(tmp_path / "er.onnx", metadata=metadata)
+    with pytest.raises(ModelError, match=r"class name .* cannot be used; rename it in `names`") as caught:
+        read_model(path)
+    assert str(caught.value).isprintable()
 
 
 def test_tile_size_falls_back_to_ultralytics_key(tmp_path: Path) -> None:
@@ -53,14 +87,25 @@ def test_fixed_size_is_recorded(tmp_path: Path) -> None:
     assert read_model(write_detector(tmp_path / "er.onnx", shape=(1, 3, 256, 256))).fixed_px == 256
 
 
+def named(names: str) -> dict[str, str]:
+    return {**GOOD_METADATA, "names": names}
+
+
 @pytest.mark.parametrize(
     ("metadata", "words"),
     [
-        ({}, ["names", "Positive and Negative"]),
-        ({**GOOD_METADATA, "names": "{0: 'cat', 1: 'dog'}"}, ["cat, dog", "Positive and Negative"]),
-        ({**GOOD_METADATA, "names": "{0: 'Positive'}"}, ["classes are Positive;"]),
-        ({**GOOD_METADATA, "names": "{0: 'Positive', 2: 'Negative'}"}, ["expected {0: 'Positive'"]),
-        ({**GOOD_METADATA, "names": "__import__('os')"}, ["expected {0: 'Positive'"]),
+        ({}, ["no class names", "such as {0: 'Positive', 1: 'Negative'}"]),
+        (named("{0: 'cat', 1: 'dog'}"), ["cat, dog; none of them is Negative", "name exactly one Negative"]),
+        (named("['Positive', 'Weak']"), ["Positive, Weak; none of them is Negative"]),
+        (named("['Non-negative', 'Positive']"), ["none of them is Negative"]),
+        (named("['Negative', 'Tumor: NEGATIVE', 'Weak']"), ["2 of them is Negative", "name exactly one"]),
+        (named("['Weak', 'Negative', 'weak']"), ["Weak, Negative, weak; two are alike", "rename one"]),
+        (named("['A:B', 'A: B', 'Negative']"), ["two are alike"]),
+        (named("{0: 'Negative'}"), ["classes are Negative; a detector has 2 to 16"]),
+        (named("[]"), ["classes are none;"]),
+        (named("['Negative', 3]"), ["expected names, such as {0: 'Positive'"]),
+        (named("{0: 'Positive', 2: 'Negative'}"), ["expected names, such as {0: 'Positive'"]),
+        (named("__import__('os')"), ["expected names, such as {0: 'Positive'"]),
         ({**GOOD_METADATA, "mpp": "0"}, ["`mpp` is '0'"]),
         ({**GOOD_METADATA, "mpp": "nan"}, ["`mpp` is 'nan'"]),
         ({**GOOD_METADATA, "mpp": "half"}, ["`mpp` is 'half'"]),

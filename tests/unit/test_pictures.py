@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ercohort import pictures
-from ercohort.canvas import PERCENT_RAMP, colour_ramp, font, nice_length, wrap
+from ercohort.canvas import PERCENT_RAMP, colour_ramp, font, key_lines, nice_length, wrap
 from ercohort.errors import SlideError, Status
-from ercohort.geojson import COLOURS
+from ercohort.geojson import COLOURS, class_colours
 from ercohort.hotspots import choose_fields, count_bins
 from ercohort.schema import LABELS, NEGATIVE, POSITIVE
 from ercohort.slide import SlideInfo
@@ -51,12 +51,12 @@ class GreySlide:
         return self.read(0, 0, *size)
 
 
-def table(centres, labels, size=16):
+def table(centres, labels, size=16, classes=LABELS):
     x, y = np.reshape(centres, (-1, 2)).astype(np.float32).T
     half = size / 2
     return pl.DataFrame(
         {"x0": x - half, "y0": y - half, "x1": x + half, "y1": y + half, "label": labels},
-        schema={**dict.fromkeys(("x0", "y0", "x1", "y1"), pl.Float32), "label": pl.Enum(LABELS)},
+        schema={**dict.fromkeys(("x0", "y0", "x1", "y1"), pl.Float32), "label": pl.Enum(classes)},
     )
 
 
@@ -92,6 +92,48 @@ def test_each_nucleus_is_outlined_in_its_place_and_colour(tmp_path):
         middle = (found.min(axis=0) + found.max(axis=0)) / 2 - (168, left)
         np.testing.assert_allclose(middle[::-1], np.multiply(centre, scale), atol=3)
         assert np.ptp(found, axis=0) == pytest.approx(40 * scale, abs=6)
+
+
+def test_each_class_of_a_detector_has_its_colour(tmp_path):
+    classes = ("Negative", "Weak", "Positive", "Mixed")
+    centres = [[500, 400], [1500, 400], [500, 1200], [1500, 1200]]
+    overlay, _ = draw(tmp_path, GreySlide(), table(centres, classes, 40, classes))
+    for label, centre in zip(classes, centres, strict=True):
+        found = places(overlay, class_colours(classes)[label])
+        middle = (found.min(axis=0) + found.max(axis=0)) / 2 - (168, 200)
+        np.testing.assert_allclose(middle[::-1], centre, atol=3)
+
+
+def test_weak_nuclei_are_a_share_of_the_positive_ones_on_the_heatmap(tmp_path):
+    centres = np.random.default_rng(3).uniform((0, 0), (2000, 1500), (4000, 2))
+    classes = ("Positive", "Weak", "Negative")
+    _, weak = draw(tmp_path, GreySlide(), table(centres, ["Weak"] * 4000, classes=classes))
+    _, positive = draw(tmp_path, GreySlide(), table(centres, [POSITIVE] * 4000))
+    np.testing.assert_array_equal(weak, positive)
+
+
+def test_the_tint_of_a_class_is_its_colour(tmp_path):
+    rng = np.random.default_rng(0)
+    classes = ("Positive", "Negative", "Weak")
+    slide, mixed = GreySlide(80_000, 60_000, mpp=0.25), rng.uniform((0, 0), (80_000, 60_000), (80_000, 2))
+    overlay, _ = draw(tmp_path, slide, table(mixed, ["Weak"] * 80_000, 30, classes))
+    body = overlay[300:1500, 300:1800].astype(int)
+    assert np.quantile(body[..., 1] - body[..., 2], 0.9) > 50  # yellow: red and green far above blue
+    assert np.quantile(abs(body[..., 0] - body[..., 1]), 0.9) < 10
+
+
+def test_a_long_key_takes_more_lines_and_stays_beside_the_notice(tmp_path):
+    classes = (*(f"Tumor: class of number {number}" for number in range(15)), NEGATIVE)
+    counts = {f"n_class_{label}": 1_234_567 for label in classes}
+    assert len(key_lines({}, LABELS, 1215)) == 1
+    lines = key_lines(counts, classes, 1215)
+    assert len(lines) > 5
+    assert [entry[0] for line in lines for entry in line][:1] == ["Tumor: class of number 0 1,234,567"]
+    assert len({colour for line in lines for _, colour in line}) == 17
+    nuclei = table([[200, 450]], [NEGATIVE], classes=classes)
+    long, _ = draw(tmp_path, GreySlide(5, 900), nuclei, values={**SCORED, **counts})
+    short, _ = draw(tmp_path, GreySlide(5, 900), table([[200, 450]], [NEGATIVE]))
+    assert len(long) - len(short) == 34 * (len(key_lines(counts, classes, long.shape[1])) - 1)
 
 
 def test_only_the_bounds_are_shown(tmp_path):

@@ -98,6 +98,24 @@ def test_summary_of_a_slide():
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
+def test_other_classes_are_counted_one_by_one_and_all_but_the_negative_are_positive():
+    labels = ["1+"] * 2 + ["2+"] * 3 + ["Tumor: negative"] * 5
+    classes = pl.Enum(["1+", "Tumor: negative", "2+", "3+"])
+    summary = summarise(pl.DataFrame({"label": labels}, schema={"label": classes}), tissue_mm2=1.0)
+    assert (summary["n_nuclei"], summary["n_positive"], summary["n_negative"]) == (10, 5, 5)
+    assert summary["percent_positive"] == 50.0
+    counts = {name: value for name, value in summary.items() if name.startswith("n_class_")}
+    assert list(counts.items()) == [
+        ("n_class_1+", 2), ("n_class_Tumor: negative", 5), ("n_class_2+", 3), ("n_class_3+", 0)
+    ]  # fmt: skip
+
+
+def test_the_order_of_the_default_classes_adds_no_column():
+    swapped = pl.DataFrame({"label": ["Positive"]}, schema={"label": pl.Enum(["Negative", "Positive"])})
+    assert set(summarise(swapped, tissue_mm2=1.0)) == set(summarise(nuclei(1, 0), tissue_mm2=1.0))
+    assert summarise(swapped, tissue_mm2=1.0)["n_positive"] == 1
+
+
 def test_a_file_and_a_frame_score_the_same(tmp_path):
     table = nuclei(3, 4)
     table.write_parquet(tmp_path / "nuclei.parquet")

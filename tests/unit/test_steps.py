@@ -57,6 +57,13 @@ def test_failed_tiles_make_a_slide_partial_and_then_unreadable(merge, n_failed, 
     assert (row["backend"], row["precision"], row["model"], row["seconds"]) == ("openvino", "f32", "m", 1.5)
 
 
+@pytest.mark.parametrize(("min_dab_od", "n_positive"), [(None, 1), (0.5, 1), (0.51, 0)])
+def test_a_nucleus_paler_than_the_cut_is_counted_as_negative(merge, min_dab_od, n_positive):
+    row, nuclei = merge(min_dab_od=min_dab_od)
+    assert (row["n_nuclei"], row["n_positive"], row["n_negative"]) == (1, n_positive, 1 - n_positive)
+    assert nuclei["label"].to_list() == (["Positive"] if n_positive else ["Negative"])
+
+
 def test_an_error_nobody_foresaw_is_a_row_and_not_the_end_of_the_table(merge, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("division by zero")

@@ -24,7 +24,7 @@ rule detect_shard:
         mem_mb=2000,
         runtime=240,
     params:
-        detect=CONFIG.detect.model_dump(exclude={"max_failed_share"}),
+        detect=CONFIG.detect.model_dump(exclude={"max_failed_share", "min_dab_od"}),
         tile_px=CONFIG.tiles.tile_px,
         version=STEP_VERSION["detect_shard"],
     message:

@@ -49,7 +49,7 @@ def detect_nuclei(
     shard
         1 to the number of shards.
     engine
-        `engine.json`: which backend and precision were asked for.
+        `engine.json`: which backend and precision were asked for, and the detector's classes.
     gpu, threads
         GPUs and CPU threads that the job was given.
     detections, record
@@ -61,9 +61,11 @@ def detect_nuclei(
     from ercohort.slide import open_slide
 
     slide_record = SlideRecord.read(folder / "slide.json")
+    prepared = read_json(engine)
+    columns = schema.with_classes(schema.DETECTIONS, prepared["model"]["labels"])
     tiles = pl.read_parquet(folder / "tiles.parquet")
     mine = tiles.filter(pl.col("shard") == shard)
-    table = pl.DataFrame(schema=schema.DETECTIONS)
+    table = pl.DataFrame(schema=columns)
     result: dict[str, Any] = {
         "status": Status.OK.value,
         "message": "",
@@ -77,7 +79,6 @@ def detect_nuclei(
 
     with slide_trouble(folder / "slide.json", trouble):
         if len(mine) and slide_record.info and slide_record.tissue:
-            prepared = read_json(engine)
             choice = choose_backend(
                 prepared["asked"]["backend"], gpu, precision=prepared["asked"]["precision"]
             )
@@ -108,7 +109,7 @@ def detect_nuclei(
             table = found.table
             result.update(found.stats)
             result["model"] = f"{detector.name}@{detector.sha256[:12]}"
-    write_table(detections, table, schema.DETECTIONS)
+    write_table(detections, table, columns)
     write_json(record, result)
 
 

@@ -24,7 +24,7 @@ def merge_slide(
     folder: Path,
 ) -> None:
     """Merge the shards of a slide into `nuclei.parquet` and score it into `summary.json`."""
-    from ercohort.merge import merge_shards
+    from ercohort.merge import merge_shards, pale_to_negative
     from ercohort.scoring import summarise
 
     slide = SlideRecord.read(folder / "slide.json")
@@ -32,13 +32,16 @@ def merge_slide(
     failed = [tile for shard in shards for tile in shard["failed"]]
     n_tiles = sum(shard["n_tiles"] for shard in shards)
     status, message = _status_before_scoring(slide, shards, len(failed), n_tiles, settings.max_failed_share)
-    nuclei, score = pl.DataFrame(schema=schema.NUCLEI), None
+    labels: tuple[str, ...] = schema.LABELS
+    nuclei, score = None, None
 
     def trouble(found: Status, why: str) -> None:
         nonlocal status, message
         status, message = found, why
 
     with slide_trouble(folder / "slide.json", trouble):
+        # A slide without nuclei has the detector's classes too.
+        labels = schema.class_names(pl.read_parquet_schema(detections[0])["label"])
         if status is Status.OK and slide.tissue and slide.info:
             merged = merge_shards(
                 [pl.read_parquet(path) for path in detections],
@@ -46,6 +49,8 @@ def merge_slide(
                 nms_iou=settings.nms_iou,
                 seam_ios=settings.seam_ios,
             )
+            if settings.min_dab_od is not None:
+                merged = pale_to_negative(merged, settings.min_dab_od)
             score = summarise(
                 merged,
                 tissue_mm2=slide.tissue.area_mm2,
@@ -65,7 +70,10 @@ def merge_slide(
         **_how_it_was_made(shards),
         "version": __version__,
     }
-    write_table(folder / "nuclei.parquet", nuclei, schema.NUCLEI)
+    columns = schema.with_classes(schema.NUCLEI, labels)
+    write_table(
+        folder / "nuclei.parquet", pl.DataFrame(schema=columns) if nuclei is None else nuclei, columns
+    )
     write_json(folder / "summary.json", {"row": row, "failed_tiles": failed, "shards": shards})
 
 

@@ -1,12 +1,23 @@
-"""Making the default detector: training tiles, YOLO training and ONNX export.
+"""Making detectors: training tiles, YOLO training, ONNX files.
 
 Only this package may import torch and ultralytics (the `train` extra), and only when training or export
 starts: importing `ercohort.training` needs neither.
 """
 
 from ercohort.training.dataset import DatasetRecipe, build_dataset
-from ercohort.training.export import export
+from ercohort.training.export import export, export_all
 from ercohort.training.recipe import train_default_model
+from ercohort.training.tile_sets import TileSets, read_tile_sets
 from ercohort.training.trainer import TrainSettings, train
 
-__all__ = ["DatasetRecipe", "TrainSettings", "build_dataset", "export", "train", "train_default_model"]
+__all__ = [
+    "DatasetRecipe",
+    "TileSets",
+    "TrainSettings",
+    "build_dataset",
+    "export",
+    "export_all",
+    "read_tile_sets",
+    "train",
+    "train_default_model",
+]

@@ -1,0 +1,1 @@
+"""Labels by people: regions picked for correction in QuPath, and what comes back from there."""
