@@ -220,7 +220,7 @@ def train(
     nuinsseg: Annotated[
         Path | None, typer.Option(help="Folder with the outlined H&E tiles of NuInsSeg (name.jpg, name.txt).")
     ] = None,
-    hours: Annotated[float, typer.Option(help="Wall time of the training.")] = 1.1,
+    hours: Annotated[float, typer.Option(help="Wall time of the training.")] = 1.35,
     seed: Annotated[int, typer.Option(help="Of the tiles and the weights.")] = 1,
     folder: Annotated[
         Path | None, typer.Option(help="Where tiles and checkpoints stay; a temporary folder if left out.")

@@ -64,6 +64,8 @@ class NucleusTrainer(DetectionTrainer):
     model: Any
     ema: Any
     scheduler: Any
+    last: Any
+    best: Any
     best_fitness: Any
 
     def __init__(self, overrides: dict[str, Any], task: Task) -> None:

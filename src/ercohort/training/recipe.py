@@ -20,7 +20,7 @@ def train_default_model(
     nuinsseg: str | Path | None,
     *,
     seed: int = 1,
-    hours: float = 1.1,
+    hours: float = 1.35,
     folder: str | Path | None = None,
     recipe: DatasetRecipe | None = None,
     settings: TrainSettings | None = None,

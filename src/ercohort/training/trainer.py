@@ -208,7 +208,7 @@ def _overrides(data: Path, state: Path, settings: TrainSettings) -> dict[str, An
         "seed": settings.seed, "deterministic": False, "patience": 0,
         "optimizer": "AdamW", "lr0": settings.learning_rate, "lrf": 0.02, "cos_lr": True,
         "momentum": 0.9, "weight_decay": 5e-4, "warmup_epochs": 1.0, "warmup_bias_lr": 0.0,
-        "hsv_h": 0.02, "hsv_s": 0.4, "hsv_v": 0.25, "scale": 0.15, "translate": 0.1,
+        "hsv_h": 0.02, "hsv_s": 0.4, "hsv_v": 0.25, "scale": 0.2, "translate": 0.1,
         "fliplr": 0.5, "flipud": 0.5, "mosaic": 0.25, "close_mosaic": 2,
         "max_det": MAX_DETECTIONS, "iou": 0.5, "agnostic_nms": True,
     }  # fmt: skip
