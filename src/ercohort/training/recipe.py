@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ercohort import __version__
-from ercohort.errors import BackendError
 from ercohort.training.dataset import DatasetRecipe, build_dataset
 from ercohort.training.export import export
+from ercohort.training.packages import require_training_packages
 from ercohort.training.trainer import TrainSettings, describe, train
 
 
@@ -47,7 +46,7 @@ def train_default_model(
     BackendError
         If torch or ultralytics is not installed.
     """
-    _require_training_packages()
+    require_training_packages()
     recipe = replace(recipe or DatasetRecipe(), seed=seed)
     settings = replace(settings or TrainSettings(), seed=seed, hours=hours)
     with tempfile.TemporaryDirectory() as temporary:
@@ -55,16 +54,6 @@ def train_default_model(
         data = build_dataset(work / "tiles", nuinsseg, recipe)
         checkpoint = train(data, work / "run", settings)
         return export(checkpoint, output, config=full_config(recipe, settings, nuinsseg), version=__version__)
-
-
-def _require_training_packages() -> None:
-    """Say what to install before an hour of work, not after it."""
-    lost = [name for name in ("torch", "ultralytics", "onnx", "onnxslim") if find_spec(name) is None]
-    if lost:
-        raise BackendError(
-            f"training needs {', '.join(lost)}; install the train extra: "
-            "pip install --constraint constraints.txt --editable '.[train]'"
-        )
 
 
 def full_config(
