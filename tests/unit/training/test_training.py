@@ -66,7 +66,7 @@ def test_description_holds_every_setting_and_no_path():
 def test_settings_come_from_the_config():
     config = TrainingSettings(network="yolov8s", epochs=7, patience=3, balanced=False, seed=9)
     settings = TrainSettings.of(config, 192)
-    assert settings == TrainSettings("yolov8s", 1.0, 7, 3, 8, 192, 0.0012, False, 9)
+    assert settings == TrainSettings("yolov8s", 1.0, 7, 3, 8, 192, 0.0003, False, 9)
 
 
 @pytest.fixture(scope="session")
