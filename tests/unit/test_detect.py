@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import signal
 import random
 import threading
 import time
@@ -315,6 +316,8 @@ def test_an_error_in_the_progress_callback_ends_the_run() -> None:
 
 
 def test_ctrl_c_ends_the_run() -> None:
+    # A test run that was started in the background ignores the signal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     slide = ArraySlide(900, 900)
 
     def interrupt(done: int, total: int) -> None:
