@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import _thread
 import json
-import signal
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
