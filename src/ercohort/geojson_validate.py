@@ -119,7 +119,7 @@ def validate_geojson(
         entry, the feature (counted from 0), the rule and the cure.
     """
     check = _Check((width, height) if width is not None and height is not None else None)
-    for where, content in _contents(Path(path)):
+    for where, content in read_contents(Path(path)):
         check.collection(where, content)
     return check.report()
 
@@ -305,7 +305,7 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
+def read_contents(path: Path) -> Iterator[tuple[str, bytes]]:
     """Where and what: the JSON of each collection in a file."""
     if not path.is_file():
         fail(str(path), "there is no such file", "check the path")

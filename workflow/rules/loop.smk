@@ -1,4 +1,5 @@
 # What the rules of the labelling and training loop ask for: docs/training.md.
+from functools import cache
 from types import SimpleNamespace
 
 from ercohort.points import find_truth
@@ -22,7 +23,9 @@ def known_nuclei(wildcards):
     return f"results/slides/{wildcards.slide}/nuclei.parquet" if uncertain else []
 
 
+@cache
 def labels_by_slide():
+    """Corrected files by slide id; looked up once, not for every job."""
     try:
         return find_label_files(Path(CONFIG.dataset.labels), SAMPLES)
     except ErcohortError as error:
@@ -58,6 +61,7 @@ def training_sets(wildcards):
     ] * generated
 
 
+@cache
 def annotated_slides():
     """Truth of the sheet's slides, by slide id."""
     try:

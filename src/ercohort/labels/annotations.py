@@ -33,7 +33,7 @@ from ercohort.geojson_schema import (
     decode_features,
     split_collection,
 )
-from ercohort.geojson_validate import _contents as read_collections
+from ercohort.geojson_validate import read_contents
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,7 +130,7 @@ def read_labels(
     """
     reader = _Reader(dict(classes), tuple(ignore), info, frame, point_um)
     try:
-        for where, content in read_collections(Path(path)):
+        for where, content in read_contents(Path(path)):
             reader.read_collection(where, content)
     except GeoJSONError as error:
         raise InputError(str(error)) from None

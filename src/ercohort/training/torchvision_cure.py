@@ -15,7 +15,7 @@ _registered: list[Any] = []
 
 def make_torchvision_importable() -> None:
     """Register the missing operators once; does nothing where torchvision works by itself."""
-    from torch.library import Library
+    from torch import library as operators
 
     if _registered:
         return
@@ -24,7 +24,7 @@ def make_torchvision_importable() -> None:
         return
     except (RuntimeError, OSError):
         pass
-    library = Library("torchvision", "DEF")
+    library = operators.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.impl("nms", _nms, "CPU")
