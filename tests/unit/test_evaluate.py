@@ -20,12 +20,10 @@ from ercohort.errors import InputError
 from ercohort.evaluate import evaluate_points, evaluate_results, write_evaluation
 from ercohort.evaluation_report import format_evaluation, plot_agreement
 from ercohort.files import write_json, write_table
-from ercohort.points import IGNORED, find_truth, inside, read_points, read_roi
+from ercohort.points import IGNORED
 
 P, N = schema.LABELS
 METHODS = ("hungarian", "greedy")
-FIELDS = Path(__file__).resolve().parents[3] / "shared" / "data" / "ihc-dev"
-real_fields = pytest.mark.skipif(not FIELDS.is_dir(), reason="no annotated fields at ../shared/data/ihc-dev")
 
 
 def compare(pred, truth, radius=5.0, **options) -> Confusion:
@@ -280,31 +278,6 @@ def test_simulated_truth_boxes(tmp_path):
     assert evaluation.slides[0].mean_distance_um == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("x,y,class\n1,2,stroma\n", r"points.csv, line 2: class 'stroma' is unknown; use positive"),
-        ("x,y,class\n1,2,positive\n1,,positive\n", r"points.csv, line 3: a coordinate is no number"),
-        ("x,y,class\n1,2,positive\nnan,3,positive\n", r"line 3: a coordinate is no number"),
-        ("x,y\n1,2\n", r"column `class` is missing"),
-        ("a,b,class\n1,2,positive\n", r"x, y \(or x0, y0, x1, y1\) are needed"),
-        ("", r"points.csv: cannot be read"),
-        ("x,y,class\n1,2\n1,2,positive,4,5\n", r"points.csv"),
-    ],
-)
-def test_bad_tables_are_named_with_their_line(tmp_path, text, words):
-    path = tmp_path / "points.csv"
-    path.write_text(text)
-    with pytest.raises(InputError, match=words) as caught:
-        read_points(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_header_without_points_is_an_empty_truth(tmp_path):
-    path = write_truth(tmp_path, "empty", [])
-    assert len(read_points(path).xy) == 0
-
-
 def test_bad_folders_are_named(cohort, tmp_path):
     results, truth = cohort
     (tmp_path / "empty").mkdir()
@@ -379,37 +352,9 @@ def test_the_picture_is_written_whole_or_not_at_all(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["agreement.png"]
 
 
-def test_inside_uses_the_pixel_that_covers_the_point():
-    roi = np.array([[True, False]])
-    xy = [(0, 0), (0.99, 0.99), (1.0, 0), (-0.01, 0), (0, 1.0), (2.0, 0)]
-    assert inside(np.array(xy), roi).tolist() == [True, True, False, False, False, False]
-
-
 @pytest.mark.real_data
-@real_fields
-def test_the_annotated_fields_are_read_as_their_index_counts_them():
-    found = find_truth(FIELDS)
-    counted = {P: 0, N: 0}
-    for folder in ("bcdata", "ki67-fields"):
-        index = pl.read_csv(FIELDS / folder / "index.csv")
-        for row in index.iter_rows(named=True):
-            truth = found[row["id"]]
-            labels = read_points(truth.points).label
-            assert int((labels == P).sum()) == row["positive"]
-            assert int((labels == N).sum()) == row["negative"]
-            assert truth.mpp == row["mpp_estimate"]
-            assert (truth.roi is not None) == bool(row["has_roi"])
-            if truth.roi:
-                assert read_roi(truth.roi).shape == (row["height"], row["width"])
-            counted[P] += row["positive"]
-            counted[N] += row["negative"]
-    assert counted == {P: 2_856 + 783, N: 13_303 + 742}
-
-
-@pytest.mark.real_data
-@real_fields
-def test_an_annotated_field_agrees_with_itself():
-    truth = FIELDS / "ki67-fields" / "field01"
+def test_an_annotated_field_agrees_with_itself(shared_data):
+    truth = shared_data / "ihc-dev" / "ki67-fields" / "field01"
     evaluation = evaluate_results(truth / "points.csv", truth)
     score = evaluation.pooled.detection
     assert (score.precision, score.recall) == (1.0, 1.0)

@@ -205,6 +205,8 @@ def _make_files(source: _Source, work: Path, settings: ExportSettings, sets: Til
     raw = _export_raw(source.path, work, source.training.tile_px)
     full, half, int8 = (work / f"{settings.name}{suffix}.onnx" for suffix in ("", "-fp16", "-int8"))
     _save(raw, full, metadata)
+    # A GPU runs the FP16 file in place of the float32 one: this says that both are one detector.
+    metadata["source_sha256"] = hashlib.sha256(full.read_bytes()).hexdigest()
     _save(to_half(onnx.load(str(full))), half, metadata)
     if not settings.int8:
         return [full, half]

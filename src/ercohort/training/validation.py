@@ -11,12 +11,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from ercohort.config import DetectSettings
 from ercohort.decode import decode_tile
 from ercohort.training.tile_sets import read_boxes, read_tile, to_grid
 
 RADIUS_UM = 5.0
 """Greatest distance between the centres of a found and an annotated nucleus."""
-NMS_IOU = 0.5
+NMS_IOU = DetectSettings().nms_iou
 LOWEST_SCORE = 0.05
 SCORES = np.round(np.arange(LOWEST_SCORE, 0.951, 0.01), 2)
 """Operating points among which the best is looked for."""

@@ -34,7 +34,11 @@ def test_the_exported_files_are_what_the_workflow_reads(exported, trained):
         info = read_model(exported / name)
         assert (info.name, info.version, info.labels) == ("lab-1", "3", LABELS)
         assert (info.mpp, info.tile_px, info.fixed_px) == (0.4, SIDE, None)
-    values = {entry.key: entry.value for entry in onnx.load(exported / "lab-1.onnx").metadata_props}
+    values, of_half = (
+        {entry.key: entry.value for entry in onnx.load(exported / name).metadata_props}
+        for name in ("lab-1.onnx", "lab-1-fp16.onnx")
+    )
+    assert of_half == values | {"source_sha256": read_model(exported / "lab-1.onnx").sha256}
     plan = json.loads((trained / "training.json").read_text())["plan"]
     assert json.loads(values["training_config"]) == plan
     assert values["training_config_sha256"] == config_hash(plan)
