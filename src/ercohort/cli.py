@@ -214,25 +214,6 @@ def doctor(config: ConfigOption = Path("config/config.yaml")) -> None:
     raise typer.Exit(0 if well else 1)
 
 
-@app.command()
-def train(
-    out: Annotated[Path, typer.Argument(help="The detector to write (.onnx).")],
-    nuinsseg: Annotated[
-        Path | None, typer.Option(help="Folder with the outlined H&E tiles of NuInsSeg (name.jpg, name.txt).")
-    ] = None,
-    hours: Annotated[float, typer.Option(help="Wall time of the training.")] = 1.35,
-    seed: Annotated[int, typer.Option(help="Of the tiles and the weights.")] = 1,
-    folder: Annotated[
-        Path | None, typer.Option(help="Where tiles and checkpoints stay; a temporary folder if left out.")
-    ] = None,
-) -> None:
-    """Make the default detector: simulated tiles and virtual IHC, YOLOv8n from scratch, ONNX."""
-    from ercohort.training import train_default_model
-
-    made = train_default_model(out, nuinsseg, seed=seed, hours=hours, folder=folder)
-    print(f"Written to {made}")
-
-
 @app.command("config-schema")
 def config_schema(
     out: Annotated[Path, typer.Argument()] = Path("workflow/schemas/config.schema.json"),

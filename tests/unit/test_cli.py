@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-VERBS = ("run", "simulate", "evaluate", "score", "table", "validate-geojson", "doctor", "train")
+VERBS = ("run", "simulate", "evaluate", "score", "table", "validate-geojson", "doctor")
 
 
 def ercohort(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -5,8 +5,7 @@ starts: importing `ercohort.training` needs neither.
 """
 
 from ercohort.training.dataset import DatasetRecipe, build_dataset
-from ercohort.training.export import export, export_all
-from ercohort.training.recipe import train_default_model
+from ercohort.training.export import export_all
 from ercohort.training.tile_sets import TileSets, read_tile_sets
 from ercohort.training.trainer import TrainSettings, train
 
@@ -15,9 +14,7 @@ __all__ = [
     "TileSets",
     "TrainSettings",
     "build_dataset",
-    "export",
     "export_all",
     "read_tile_sets",
     "train",
-    "train_default_model",
 ]

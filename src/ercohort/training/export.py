@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ercohort.config import DetectSettings, ExportSettings
 from ercohort.errors import ModelError
-from ercohort.files import atomic_path, write_json
+from ercohort.files import write_json
 from ercohort.training.checkpoint import Training, class_names, read_checkpoint, training_of
 from ercohort.training.packages import prepare_ultralytics, require_training_packages
 from ercohort.training.parity import LEAST_F1, LEAST_F1_INT8, Parity, compare
@@ -33,36 +33,6 @@ _OPSET = 17
 def config_hash(config: dict[str, Any]) -> str:
     """First 16 hex digits of the SHA-256 of the configuration as sorted JSON."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def export(checkpoint: str | Path, output: str | Path, *, config: dict[str, Any], version: str) -> Path:
-    """Write `output` (ONNX, float32, dynamic batch and size, raw YOLO head without NMS) with its metadata.
-
-    Parameters
-    ----------
-    checkpoint
-        A `.pt` file of `train`.
-    config
-        Everything that decided the weights; it and its hash go into the file.
-    version
-        Of the model, e.g. "0.1.0".
-
-    Raises
-    ------
-    BackendError
-        torch, ultralytics or onnx is not installed.
-    ModelError
-        If the checkpoint is missing, cut short or no detector.
-    """
-    require_training_packages()
-    with tempfile.TemporaryDirectory() as name:
-        prepare_ultralytics(Path(name))
-        source = _Source.read(checkpoint)
-        metadata = source.metadata(Path(output).stem, version, config)
-        raw = _export_raw(checkpoint, Path(name), source.training.tile_px)
-        with atomic_path(output) as temporary:
-            _save(raw, temporary, metadata)
-    return Path(output)
 
 
 def export_all(
@@ -149,7 +119,6 @@ class _Source:
             )
 
     def metadata(self, name: str, version: str, config: dict[str, Any]) -> dict[str, str]:
-        sources = f" Trained on {' and '.join(config['sources'])}." if "sources" in config else ""
         return {
             "name": name,
             "version": version,
@@ -162,7 +131,7 @@ class _Source:
             "training_config": json.dumps(config, sort_keys=True),
             "licence": MODEL_LICENCE,
             "author": "ercohort",
-            "description": f"Detects nuclei of the classes {', '.join(self.names)}.{sources} "
+            "description": f"Detects nuclei of the classes {', '.join(self.names)}. "
             "Not validated for diagnosis. Research use only.",
         }
 

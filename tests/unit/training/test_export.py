@@ -8,7 +8,7 @@ import pytest
 from ercohort.config import Config, DetectSettings, ExportSettings
 from ercohort.errors import ModelError
 from ercohort.schema import LABELS
-from ercohort.training import export, export_all, read_tile_sets
+from ercohort.training import export_all, read_tile_sets
 from ercohort.training.export import config_hash
 from tests.unit.training.sets import SIDE, write_set
 
@@ -58,9 +58,9 @@ def test_parity_says_how_closely_each_file_agrees(exported):
     assert offered == row["holds"] == (row["matched_f1"] >= 0.99)
 
 
-def _export(trained, data, folder, **settings):
+def _export(checkpoint, data, folder, **settings):
     return export_all(
-        trained / "detector.pt", folder, settings=ExportSettings(calibration_tiles=8, **settings),
+        checkpoint, folder, settings=ExportSettings(calibration_tiles=8, **settings),
         detect=DetectSettings(), sets=read_tile_sets(data),
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ def test_int8_that_does_not_agree_is_not_offered(trained, data, tmp_path, monkey
     # The package's own `export` is the function of that name.
     monkeypatch.setattr(sys.modules["ercohort.training.export"], "LEAST_F1_INT8", 1.01)
     (tmp_path / "detector-int8.onnx").write_text("of an earlier export")
-    report = _export(trained, data, tmp_path)
+    report = _export(trained / "detector.pt", data, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "detector.onnx", "detector-fp16.onnx", "parity.json",
     }  # fmt: skip
@@ -90,33 +90,33 @@ def test_fp16_that_does_not_agree_is_an_error_and_nothing_is_written(trained, da
 
     monkeypatch.setattr(half, "to_half", swap_classes)
     with pytest.raises(ModelError, match=r"-fp16\.onnx in f32: matched F1 0\.\d+ .* nothing was written"):
-        _export(trained, data, tmp_path, int8=False)
+        _export(trained / "detector.pt", data, tmp_path, int8=False)
     assert not list(tmp_path.iterdir())
 
 
 def test_other_classes_than_the_tiles_are_refused(trained, tmp_path):
     other = write_set(tmp_path / "set", names=("Weak", "Negative"), recipe={"mpp": 0.4})
     with pytest.raises(ModelError, match=r"are Positive, Negative, those of the tiles Weak, Negative"):
-        _export(trained, other, tmp_path / "out")
+        _export(trained / "detector.pt", other, tmp_path / "out")
 
 
 def test_another_scale_than_the_tiles_is_refused(trained, tmp_path):
     other = write_set(tmp_path / "set")
     with pytest.raises(ModelError, match=r"trained at 0\.4 µm per pixel, the tiles have 0\.5"):
-        _export(trained, other, tmp_path / "out")
+        _export(trained / "detector.pt", other, tmp_path / "out")
 
 
 @pytest.mark.usefixtures("extra")
-def test_missing_cut_and_foreign_checkpoints_are_named(trained, tmp_path):
+def test_missing_cut_and_foreign_checkpoints_are_named(trained, data, tmp_path):
     import torch
 
     with pytest.raises(ModelError, match=r"none\.pt: no such checkpoint; train first"):
-        export(tmp_path / "none.pt", tmp_path / "m.onnx", config={}, version="0")
+        _export(tmp_path / "none.pt", data, tmp_path / "out")
     (tmp_path / "cut.pt").write_bytes((trained / "detector.pt").read_bytes()[:50_000])
     torch.save({"weights": torch.zeros(3)}, tmp_path / "foreign.pt")
     (tmp_path / "text.pt").write_text("hello")
     for name in ("cut.pt", "foreign.pt", "text.pt"):
         with pytest.raises(ModelError, match=rf"{name}: is cut short or no checkpoint of `train`") as caught:
-            export(tmp_path / name, tmp_path / "m.onnx", config={}, version="0")
+            _export(tmp_path / name, data, tmp_path / "out")
         assert "\n" not in str(caught.value)
-    assert not (tmp_path / "m.onnx").exists()
+    assert not list((tmp_path / "out").iterdir())

@@ -13,7 +13,7 @@ import pytest
 from ercohort.config import Config, TrainingSettings
 from ercohort.errors import BackendError, InputError, ModelError
 from ercohort.schema import LABELS
-from ercohort.training import TrainSettings, export, train
+from ercohort.training import TrainSettings, train
 from ercohort.training.export import config_hash
 from ercohort.training.trainer import describe
 from tests.unit.training.sets import SIDE, write_set
@@ -44,8 +44,6 @@ def test_without_torch_the_cure_is_named_before_any_work(tmp_path, monkeypatch):
         train_detector(config=config, data=["none.yaml"], folder=folder)
     with pytest.raises(BackendError, match=cure):
         export_detector(config=config, checkpoint="none.pt", data=["none.yaml"], folder=folder)
-    with pytest.raises(BackendError, match=cure):
-        export(tmp_path / "none.pt", tmp_path / "m.onnx", config={}, version="0")
     assert not list(tmp_path.iterdir())
 
 
@@ -272,18 +270,3 @@ def test_two_sets_are_trained_on_together(tmp_path, data, monkeypatch):
     assert sizes == [8]
     with pytest.raises(InputError, match="need the same"):
         train([data, write_set(tmp_path / "other", names=LABELS[::-1])], tmp_path / "none", SETTINGS)
-
-
-@pytest.mark.usefixtures("extra")
-@pytest.mark.slow
-def test_train_default_model_makes_a_model_that_the_workflow_reads(tmp_path, outlined):
-    from ercohort.model import read_model
-    from ercohort.training import DatasetRecipe, train_default_model
-
-    recipe = DatasetRecipe(n_simulated=6, n_virtual=4, n_validation=1, tile_px=96)
-    settings = TrainSettings(batch=2, tile_px=96)
-    output = tmp_path / "m.onnx"
-    train_default_model(
-        output, outlined, hours=0.001, folder=tmp_path / "w", recipe=recipe, settings=settings
-    )
-    assert read_model(output).labels == LABELS
