@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 8
 
-.PHONY: setup setup-train demo test lint clean
+.PHONY: setup setup-train demo test gpu-test gpu-bench lint clean
 
 setup: $(VENV)/.installed
 
@@ -36,6 +36,14 @@ demo: setup
 
 test: $(VENV)/.installed-dev $(VENV)/.installed-train
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+
+# What needs a GPU: parity with the CPU, the kernels on the device, compute-sanitizer. Skips say why.
+gpu-test: $(VENV)/.installed-dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/gpu tests/unit/gpu -rs -s
+
+# Speed and memory on this machine's GPU; the figures are kept beside the script, named by the device.
+gpu-bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/gpu.py $(BENCH)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

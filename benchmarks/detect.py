@@ -16,6 +16,7 @@ import argparse
 import resource
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -29,9 +30,11 @@ from ercohort.backends.slots import Found
 from ercohort.config import DetectSettings, TileSettings
 from ercohort.detect import ShardResult, detect_shard
 from ercohort.model import read_model
+from ercohort.simulate import simulate_slide
 from ercohort.slide import Slide, open_slide
 from ercohort.tiles import make_tiles
 
+MODEL = Path("models/er-yolov8n.onnx")
 NOTHING: Found = (np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.uint8))
 
 
@@ -45,7 +48,7 @@ class NetworkAlone(OpenVinoBackend):
 def time_network(backend: OpenVinoBackend, n: int) -> float:
     """Seconds per tile with every slot filled."""
     noise = np.random.default_rng(0).integers(0, 256, (backend.tile_px, backend.tile_px, 3), np.uint8)
-    backend.begin()
+    backend.begin((backend.tile_px, backend.tile_px))
     slots = [slot for _ in range(backend.n_slots) if (slot := backend.acquire()) is not None]
     for slot in slots:
         slot.image[:] = noise
@@ -87,9 +90,52 @@ def lay_tiles(slide: Slide, mpp: float, n: int) -> pl.DataFrame:
     return tiles.slice(max(0, (len(tiles) - n) // 2), n)
 
 
-def report(network: float, read: float, stage: float, result: ShardResult, threads: int) -> None:
+@dataclass(frozen=True)
+class Times:
+    """Least seconds per tile of the parts and of the whole, and what the last whole gave."""
+
+    network: float
+    read: float
+    stage: float
+    n_tiles: int
+    result: ShardResult
+
+
+def measure(
+    path: Path,
+    *,
+    n_tiles: int,
+    threads: int,
+    precision: str,
+    repeat: int,
+    mpp: float | None = None,
+    model: Path = MODEL,
+    score: float = DetectSettings().score,
+) -> Times:
+    """Time the parts in turn and keep the best of each."""
+    detector = read_model(model)
+    choice = choose_backend("openvino", precision=precision)
+    settings = DetectSettings(score=score)
+    common = {"tile_px": 640, "detect": settings, "threads": threads}
+    with (
+        open_slide(path, mpp=mpp) as slide,
+        NetworkAlone(detector, **common, precision=choice.precision) as alone,
+        choice.open(detector, **common) as backend,
+    ):
+        tiles = lay_tiles(slide, detector.mpp, n_tiles)
+        detect_shard(slide, tiles[:4], tiles, backend, settings=settings, background=(255, 255, 255))
+        network, read, stage = [], [], []
+        for _ in range(repeat):
+            network.append(time_network(alone, len(tiles)))
+            read.append(time_reading(slide, tiles, 640, threads))
+            result = detect_shard(slide, tiles, tiles, backend, settings=settings, background=(255, 255, 255))
+            stage.append(result.stats["seconds"] / len(tiles))
+    return Times(min(network), min(read), min(stage), len(tiles), result)
+
+
+def report(times: Times, threads: int) -> None:
     """Print the figures."""
-    stats = result.stats
+    stats, network, read, stage = times.result.stats, times.network, times.read, times.stage
     print(f"{stats['device']}, {stats['precision']}, {threads} threads, {stats['n_tiles']} tiles of 640 px")
     print(f"network alone   {network * 1e3:7.2f} ms/tile")
     print(f"reading alone   {read * 1e3:7.2f} ms/tile")
@@ -99,30 +145,8 @@ def report(network: float, read: float, stage: float, result: ShardResult, threa
         f"{name} {value / stats['n_tiles'] * 1e3:.2f}" for name, value in stats["stages"].items()
     )
     print(f"ms/tile, summed over threads where there are many: {shares}")
-    print(f"{len(result.table):,} nuclei, {len(stats['failed'])} tiles failed")
+    print(f"{len(times.result.table):,} nuclei, {len(stats['failed'])} tiles failed")
     print(f"peak memory of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MiB")
-
-
-def measure(options: argparse.Namespace, path: Path) -> None:
-    """Time the parts in turn and print the best of each."""
-    model = read_model(options.model)
-    choice = choose_backend("openvino", precision=options.precision)
-    settings = DetectSettings(score=options.score)
-    common = {"tile_px": 640, "detect": settings, "threads": options.threads}
-    with (
-        open_slide(path, mpp=options.mpp) as slide,
-        NetworkAlone(model, **common, precision=choice.precision) as alone,
-        choice.open(model, **common) as backend,
-    ):
-        tiles = lay_tiles(slide, model.mpp, options.tiles)
-        detect_shard(slide, tiles[:4], tiles, backend, settings=settings, background=(255, 255, 255))
-        network, read, stage = [], [], []
-        for _ in range(options.repeat):
-            network.append(time_network(alone, len(tiles)))
-            read.append(time_reading(slide, tiles, 640, options.threads))
-            result = detect_shard(slide, tiles, tiles, backend, settings=settings, background=(255, 255, 255))
-            stage.append(result.stats["seconds"] / len(tiles))
-        report(min(network), min(read), min(stage), result, options.threads)
 
 
 def main() -> None:
@@ -132,22 +156,22 @@ def main() -> None:
     )
     parser.add_argument("--slide", type=Path)
     parser.add_argument("--mpp", type=float)
-    parser.add_argument("--model", type=Path, default=Path("models/er-yolov8n.onnx"))
+    parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--tiles", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--score", type=float, default=DetectSettings().score)
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
-    if options.slide:
-        measure(options, options.slide)
-        return
-    from ercohort.simulate import simulate_slide
-
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "simulated.tiff"
-        simulate_slide(path, width=10240, height=10240, mpp=0.5, percent_positive=60.0, seed=1)
-        measure(options, path)
+        path = options.slide or Path(folder) / "simulated.tiff"
+        if options.slide is None:
+            simulate_slide(path, width=10240, height=10240, mpp=0.5, percent_positive=60.0, seed=1)
+        times = measure(
+            path, n_tiles=options.tiles, threads=options.threads, precision=options.precision,
+            repeat=options.repeat, mpp=options.mpp, model=options.model, score=options.score,
+        )  # fmt: skip
+    report(times, options.threads)
 
 
 if __name__ == "__main__":

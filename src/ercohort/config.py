@@ -73,6 +73,29 @@ class DetectSettings(Settings):
     )  # fmt: skip
 
 
+class TensorRtSettings(Settings):
+    """The GPU backend: what its engine is built for, and where engines are kept."""
+
+    batch: int = Field(8, ge=1, le=64, description="Tiles that go through the network together.")
+    streams: int = Field(3, ge=2, le=4, description="Batches in the network at the same time.")
+    min_px: int = Field(
+        320, ge=32, le=4096, multiple_of=32, description="Least side of a tile that an engine takes, pixels."
+    )
+    max_px: int = Field(
+        1280, ge=32, le=4096, multiple_of=32,
+        description="Greatest side of a tile that an engine takes, pixels. tiles.tile_px must lie between.",
+    )  # fmt: skip
+    store: str | None = Field(
+        None, description="Folder of the engines; null: $ERCOHORT_ENGINES, or else ~/.cache/ercohort/engines."
+    )
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.min_px > self.max_px:
+            raise ValueError(f"min_px {self.min_px} is above max_px {self.max_px}; lower it")
+        return self
+
+
 class GeoJSONSettings(Settings):
     """The QuPath file."""
 
@@ -191,6 +214,7 @@ class Config(Settings):
     tissue: TissueSettings = TissueSettings()
     tiles: TileSettings = TileSettings()
     detect: DetectSettings = DetectSettings()
+    tensorrt: TensorRtSettings = TensorRtSettings()
     geojson: GeoJSONSettings = GeoJSONSettings()
     prelabel: PrelabelSettings = PrelabelSettings()
     dataset: DatasetSettings = DatasetSettings()

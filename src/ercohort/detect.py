@@ -52,7 +52,9 @@ class ShardResult:
         not be read), `seconds`, `tiles_per_second`, `backend`, `precision`, `device`, and `stages`, in
         seconds: `read`, `decode_nms`, `od` and the waits `wait_slot` (readers, for a free slot) and
         `wait_result` (consumers) are sums over threads; `infer` is the time during which the network had a
-        tile to work on; `seams` follows the last tile.
+        tile to work on; `seams` follows the last tile. `shares` has the same keys: the part of `seconds`, or
+        of the time of all threads that do this work. `busy_share` is the part of `seconds` in which the
+        device had something to do; the rest is what `Backend.stats` returned.
     """
 
     table: pl.DataFrame
@@ -108,15 +110,22 @@ def detect_shard(
         seam_ios=settings.seam_ios,
     )
     ended = perf_counter()
+    seconds = ended - begun
     run.stages["seams"] = ended - at_seams
     return ShardResult(
         table,
         {
             "n_tiles": len(run.tiles),
             "failed": sorted(run.failed),
-            "seconds": ended - begun,
-            "tiles_per_second": len(run.tiles) / (ended - begun),
-            "stages": {name: round(seconds, 4) for name, seconds in run.stages.items()},
+            "seconds": seconds,
+            "tiles_per_second": len(run.tiles) / seconds,
+            "stages": {name: round(spent, 4) for name, spent in run.stages.items()},
+            "shares": {
+                name: round(spent / (seconds * run.threads.get(name, 1)), 4)
+                for name, spent in run.stages.items()
+            },
+            "busy_share": round(run.device_stats.get("busy_seconds", 0.0) / seconds, 4),
+            **run.device_stats,
             "backend": backend.name,
             "precision": backend.precision,
             "device": backend.device,
@@ -146,14 +155,17 @@ class _Run:
         self._lock = threading.Lock()
         self._todo = iter(self.tiles)
         self._readers = min(backend.threads, len(self.tiles))
+        self._consumers = max(1, backend.threads // 2)
+        self.threads = dict.fromkeys(("read", "wait_slot"), max(1, self._readers))
+        self.threads |= dict.fromkeys(("decode_nms", "wait_result", "od"), self._consumers)
+        self.device_stats: dict[str, Any] = {}
         self._error: BaseException | None = None
 
     def run(self) -> None:
         """Start the threads, wait for them, raise the first error of any of them."""
-        consumers = max(1, self.backend.threads // 2)
-        work = [self._read_tiles] * self._readers + [self._take_results] * consumers
+        work = [self._read_tiles] * self._readers + [self._take_results] * self._consumers
         threads = [threading.Thread(target=self._guarded, args=(job,), name=job.__name__) for job in work]
-        self.backend.begin()
+        self.backend.begin((self.slide.info.width, self.slide.info.height))
         try:
             for thread in threads:
                 thread.start()
@@ -167,6 +179,7 @@ class _Run:
             raise
         if self._error is not None:
             raise self._error
+        self.device_stats = self.backend.stats()
         inside = self.backend.seconds()
         self.stages.update(inside)
         self.stages["wait_result"] = max(0.0, self.stages["wait_result"] - inside["decode_nms"])

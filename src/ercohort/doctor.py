@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 
 from ercohort import __version__
-from ercohort.backends import choose_backend
-from ercohort.config import load_config
+from ercohort.config import Config, load_config
 from ercohort.errors import ErcohortError
 from ercohort.model import read_model
+from ercohort.preflight import backend_line
 from ercohort.sheet import read_sheet
 
 PACKAGES = ("snakemake", "openslide-python", "pyvips", "openvino", "numba", "numpy", "polars")
@@ -45,7 +45,8 @@ def examine(config_path: Path) -> Iterator[tuple[bool, str, str]]:
     for name, look in (
         ("sheet", lambda: f"{len(read_sheet(config.samples))} rows in {config.samples}"),
         ("model", lambda: _model(config.model)),
-        ("backend", lambda: choose_backend(config.backend, 1, precision=config.precision).reason),
+        ("GPU", lambda: _gpu(config)),
+        ("backend", lambda: backend_line(config, read_model(config.model), gpu=1)),
     ):
         try:
             yield True, name, look()
@@ -63,6 +64,20 @@ def _packages() -> tuple[bool, str, str]:
     if lost:
         return False, "packages", f"missing: {', '.join(lost)}; run `make setup`"
     return True, "packages", ", ".join(found)
+
+
+def _gpu(config: Config) -> str:
+    from ercohort.gpu.engine_store import store_folder
+    from ercohort.gpu.flavour import find_flavour
+    from ercohort.gpu.probe import find_devices, gpu_or_reason
+
+    gpu = gpu_or_reason()
+    if isinstance(gpu, str):
+        return f"none: {gpu}"
+    driver = f"driver of CUDA {gpu.driver // 1000}.{gpu.driver % 1000 // 10}"
+    memory = f"{gpu.memory_bytes / 1e9:.1f} GB"
+    seen = f"{gpu.name} ({len(find_devices())} of them), sm {gpu.capability}, {memory}, {driver}"
+    return f"{seen}; {find_flavour().label}; engines in {store_folder(config.tensorrt)}"
 
 
 def _model(path: str) -> str:

@@ -100,6 +100,27 @@ def read_model(path: str | os.PathLike[str]) -> ModelInfo:
         raise ModelError(f"{path}: {error}") from None
 
 
+def fp16_file(model: ModelInfo) -> Path:
+    """Return the detector's FP16 file, which a GPU runs in its place: `NAME-fp16.onnx` beside `NAME.onnx`.
+
+    Raises
+    ------
+    ModelError
+        There is none, or it was made from another file, by its `source_sha256` where it has one.
+    """
+    path = Path(model.path)
+    path = path.with_name(f"{path.stem}-fp16.onnx")
+    cure = "`snakemake export` writes both; put them side by side"
+    if not path.exists():
+        raise ModelError(f"{path}: no such file, and a GPU needs it beside {model.path}; {cure}")
+    half = read_model(path)
+    source = read_onnx(path.read_bytes())[1].get("source_sha256", model.sha256)
+    same = ("version", "mpp", "labels")
+    if source != model.sha256 or any(getattr(half, name) != getattr(model, name) for name in same):
+        raise ModelError(f"{path}: was not made from {model.path}; {cure}")
+    return path
+
+
 class _RefusedError(Exception):
     """Why a readable ONNX file is no detector for us."""
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ercohort.backends import choose_backend
+from ercohort.backends.select import check_gpu_model, gpu_refused
 from ercohort.config import Config, check_config
+from ercohort.errors import BackendError, ModelError
 from ercohort.model import ModelInfo, read_model
 from ercohort.sheet import Sample, read_sheet
 
@@ -32,9 +34,14 @@ def check_run(
         One readable line per mistake.
     """
     config = check_config(values, ", ".join(sources) or "config/config.yaml")
+    samples, model = read_sheet(config.samples), read_model(find_model(config.model, root))
     if config.backend == "tensorrt":
-        choose_backend(config.backend)  # says what is missing; other choices are made where the job runs
-    return config, read_sheet(config.samples), read_model(find_model(config.model, root))
+        # Every job comes by here, on nodes without a GPU too; `backend_line` looks for one.
+        try:
+            check_gpu_model(model, config.tensorrt, config.tiles.tile_px)
+        except (BackendError, ModelError) as error:
+            raise gpu_refused(error) from None
+    return config, samples, model
 
 
 def find_model(path: str, root: Path) -> str:
@@ -43,9 +50,31 @@ def find_model(path: str, root: Path) -> str:
     return str(beside) if not Path(path).exists() and beside.exists() else path
 
 
-def backend_line(config: Config, *, gpu: int) -> str:
-    """Say in one line what will run the detector, and why."""
-    return choose_backend(config.backend, gpu, precision=config.precision).reason
+def backend_line(config: Config, model: ModelInfo, *, gpu: int, local: bool = True) -> str:
+    """Say in one line what will run the detector, and why.
+
+    Parameters
+    ----------
+    gpu
+        GPUs that the run may use.
+    local
+        Whether jobs run on this machine; else each chooses on its own node.
+
+    Raises
+    ------
+    BackendError
+        The config asks for what this machine lacks, and jobs run here.
+    """
+    if not local:
+        return f"backend is `{config.backend}`; each job chooses on its own node"
+    return choose_backend(
+        config.backend,
+        gpu,
+        precision=config.precision,
+        tensorrt=config.tensorrt,
+        model=model,
+        tile_px=config.tiles.tile_px,
+    ).reason
 
 
 def sheet_columns(samples: dict[str, Sample]) -> list[dict[str, str]]:

@@ -58,7 +58,13 @@ def run_slide(
     out.mkdir(parents=True, exist_ok=True)
     engine, shard, shard_record = out / "engine.json", out / "shard.parquet", out / "shard.json"
     steps.prepare_engine(
-        model=config.model, backend=config.backend, precision=config.precision, output=engine
+        model=config.model,
+        backend=config.backend,
+        precision=config.precision,
+        output=engine,
+        gpu=gpu,
+        tensorrt=config.tensorrt,
+        tile_px=config.tiles.tile_px,
     )
     report("tissue", 0, 1)
     readable: str | None = path if os.path.exists(path) else None

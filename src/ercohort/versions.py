@@ -6,7 +6,7 @@ step run again.
 """
 
 STEP_VERSION: dict[str, int] = {
-    "engine": 1,
+    "engine": 2,
     "convert": 1,
     "tissue_mask": 1,
     "tile_manifest": 1,

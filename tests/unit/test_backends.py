@@ -36,7 +36,7 @@ def run_tiles(backend: Backend, images: list[np.ndarray]) -> list[Candidates]:
         results[found.slot.tile.tile_id] = found
         backend.release(found.slot)
 
-    backend.begin()
+    backend.begin(images[0].shape[1::-1])
     for index, image in enumerate(images):
         if index >= backend.n_slots:
             take()
@@ -169,9 +169,10 @@ def test_precision_is_what_was_asked_for(tiny: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "gpu", "why"),
-    [("auto", 0, "no GPU was asked for"), ("auto", 1, "no GPU backend"), ("openvino", 1, "`openvino`")],
+    [("auto", 0, "no GPU was asked for"), ("auto", 1, "no NVIDIA driver"), ("openvino", 1, "`openvino`")],
 )
-def test_choice_says_why_in_one_line(name: str, gpu: int, why: str) -> None:
+def test_choice_says_why_in_one_line(monkeypatch: pytest.MonkeyPatch, name: str, gpu: int, why: str) -> None:
+    monkeypatch.setattr("ercohort.gpu.probe.gpu_or_reason", lambda: "there is no NVIDIA driver here")
     choice = choose_backend(name, gpu)
     assert why in choice.reason
     assert "CPU" in choice.reason
@@ -182,7 +183,8 @@ def test_choice_says_why_in_one_line(name: str, gpu: int, why: str) -> None:
     assert record["runtime"].startswith("OpenVINO 20")
 
 
-def test_a_backend_that_is_not_there() -> None:
+def test_a_backend_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ercohort.gpu.probe.gpu_or_reason", lambda: "there is no NVIDIA driver here")
     with pytest.raises(BackendError, match="set `backend: auto`"):
         choose_backend("tensorrt", 1)
     with pytest.raises(BackendError, match="not known"):
@@ -255,7 +257,7 @@ def test_an_unfilled_batch_is_run_at_the_end() -> None:
 
 
 def run_tiles_in_batches(backend: BatchBackend, n: int) -> list[int]:
-    backend.begin()
+    backend.begin((8, 8))
     for index in range(n):
         slot = backend.acquire()
         assert slot is not None
@@ -272,7 +274,7 @@ def run_tiles_in_batches(backend: BatchBackend, n: int) -> list[int]:
 
 def test_close_with_tiles_in_flight_and_twice() -> None:
     backend = BatchBackend()
-    backend.begin()
+    backend.begin((8, 8))
     for _ in range(2):
         slot = backend.acquire()
         assert slot is not None
@@ -286,7 +288,7 @@ def test_close_with_tiles_in_flight_and_twice() -> None:
 
 def test_openvino_close_with_tiles_in_flight(tiny: Path) -> None:
     backend = open_tiny(tiny)
-    backend.begin()
+    backend.begin((128, 128))
     for _ in range(backend.n_slots):
         slot = backend.acquire()
         assert slot is not None

@@ -343,6 +343,13 @@ def test_stats_are_json_and_complete() -> None:
     }  # fmt: skip
     assert all(seconds >= 0 for seconds in stats["stages"].values())
     assert stats["stages"]["infer"] <= stats["seconds"]
+    assert set(stats["shares"]) == set(stats["stages"])
+    assert all(0 <= share <= 1.001 for share in stats["shares"].values())
+    for readers in ("read", "wait_slot"):  # two threads
+        np.testing.assert_allclose(
+            stats["shares"][readers], stats["stages"][readers] / stats["seconds"] / 2, atol=1e-3
+        )
+    np.testing.assert_allclose(stats["busy_share"], stats["stages"]["infer"] / stats["seconds"], atol=1e-3)
     np.testing.assert_allclose(stats["tiles_per_second"], len(tiles) / stats["seconds"])
 
 

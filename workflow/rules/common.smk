@@ -69,10 +69,12 @@ def slide_fingerprint(wildcards):
 
 
 def backend_line():
-    """What will run the detector; before any job starts, an error where that cannot be."""
+    """What will run the detector; before any job starts, an error where that cannot be on this machine."""
     gpus = workflow.global_resources.get("gpu").value
     try:
-        return preflight.backend_line(CONFIG, gpu=1 if gpus is None else gpus)
+        return preflight.backend_line(
+            CONFIG, MODEL, gpu=1 if gpus is None else gpus, local=workflow.local_exec
+        )
     except ErcohortError as error:
         raise SystemExit(f"ercohort: {error}") from None
 

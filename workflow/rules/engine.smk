@@ -14,12 +14,15 @@ rule engine:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        gpu=1,
+        mem_mb=8000,
+        runtime=60,
     params:
         model_sha256=MODEL.sha256,
         backend=CONFIG.backend,
         precision=CONFIG.precision,
+        tensorrt=CONFIG.tensorrt.model_dump(),
+        tile_px=CONFIG.tiles.tile_px,
         version=STEP_VERSION["engine"],
     message:
         "Preparing the detector"

@@ -17,7 +17,7 @@ started and how its result is read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,8 @@ class Slot:
 class Candidates:
     """What the network sees in one tile, after the score threshold and class-agnostic NMS inside the tile.
 
+    A backend may leave out what the tile does not own; `seams.emit` decides in either case.
+
     Attributes
     ----------
     slot
@@ -84,8 +86,8 @@ class Candidates:
 class Backend(Protocol):
     """Runs the detector on tiles.
 
-    All methods may be called by many threads at once. One shard is ``begin()``, any number of tiles,
-    ``finish()``; the backend can then begin the next shard. After `cancel` it can only be closed.
+    All methods may be called by many threads at once. One shard is `begin`, any number of tiles, `finish`;
+    the backend can then begin the next shard. After `cancel` it can only be closed.
 
     Attributes
     ----------
@@ -113,8 +115,14 @@ class Backend(Protocol):
     n_slots: int
     threads: int
 
-    def begin(self) -> None:
-        """Start a shard: no tile is in flight, the clocks of `seconds` are at zero."""
+    def begin(self, slide_size: tuple[int, int]) -> None:
+        """Start a shard: no tile is in flight, the clocks of `seconds` and `stats` are at zero.
+
+        Parameters
+        ----------
+        slide_size
+            Width and height of the slide that the tiles are of, level-0 pixels.
+        """
 
     def acquire(self) -> Slot | None:
         """Return a free slot, waiting for one; None once the backend is cancelled."""
@@ -145,7 +153,15 @@ class Backend(Protocol):
     def seconds(self) -> dict[str, float]:
         """Return seconds since `begin`.
 
-        `infer`: at least one tile was in the network; `decode_nms`: summed over threads.
+        `infer`: at least one tile was in the network; `decode_nms`: taking results apart, summed over this
+        machine's threads.
+        """
+
+    def stats(self) -> dict[str, Any]:
+        """Return what else to record of the time since `begin`, as JSON can hold it.
+
+        Always `busy_seconds`: the device had something to do. A GPU adds `device_stages` (seconds of each
+        stage on the device, summed over streams), `peak_device_bytes`, `batch` and `streams`.
         """
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,7 @@ class SlotBackend(ABC):
         self._untaken = 0  # tiles that were submitted and not yet taken
         self._ended = self._cancelled = self._closed = False
         self._busy_until = self._infer_seconds = self._decode_seconds = 0.0
+        self._slide_size = (0, 0)
 
     @abstractmethod
     def _start(self, slot: Slot) -> None:
@@ -95,9 +96,10 @@ class SlotBackend(ABC):
             self._running.append(_Run(slot, perf_counter(), error))
             self._changed.notify_all()
 
-    def begin(self) -> None:
+    def begin(self, slide_size: tuple[int, int]) -> None:
         """Start a shard."""
         with self._changed:
+            self._slide_size = slide_size
             self._ended = False
             self._infer_seconds = self._decode_seconds = 0.0
 
@@ -167,6 +169,10 @@ class SlotBackend(ABC):
         with self._changed:
             return {"infer": self._infer_seconds, "decode_nms": self._decode_seconds}
 
+    def stats(self) -> dict[str, Any]:
+        """Return what else to record of the time since `begin`."""
+        return {"busy_seconds": self.seconds()["infer"]}
+
     def close(self) -> None:
         """Cancel, wait for what is in flight and free all buffers; a second call does nothing."""
         self.cancel()
@@ -175,7 +181,9 @@ class SlotBackend(ABC):
                 return
             self._closed = True
         self._flush()
-        for run in self._running:
+        with self._changed:
+            running = tuple(self._running)
+        for run in running:
             if run.error is None:
                 # What failed here was already in flight when the shard was given up; nobody asks for it now.
                 with suppress(Exception):

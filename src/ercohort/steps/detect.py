@@ -6,8 +6,9 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -16,6 +17,12 @@ from ercohort.config import DetectSettings
 from ercohort.errors import ModelError, Status
 from ercohort.files import read_json, write_json, write_table
 from ercohort.record import SlideRecord, slide_trouble
+
+if TYPE_CHECKING:
+    from ercohort.backends import BackendChoice
+    from ercohort.detect import ShardResult
+    from ercohort.model import ModelInfo
+    from ercohort.slide import Slide
 
 LOGGER = logging.getLogger("ercohort")
 
@@ -53,10 +60,10 @@ def detect_nuclei(
     gpu, threads
         GPUs and CPU threads that the job was given.
     detections, record
-        Outputs: rows of `schema.DETECTIONS`, and how it went (tiles that failed, times, backend).
+        Outputs: rows of `schema.DETECTIONS`, and how it went (tiles that failed, times, backend; `fallback`
+        says why it was not run as it was meant to be).
     """
-    from ercohort.backends import choose_backend
-    from ercohort.detect import detect_shard
+    from ercohort.backends import choose_backend, choose_prepared
     from ercohort.model import read_model
     from ercohort.slide import open_slide
 
@@ -72,6 +79,7 @@ def detect_nuclei(
         "n_tiles": 0,
         "failed": [],
         "seconds": 0.0,
+        "fallback": None,
     }
 
     def trouble(status: Status, message: str) -> None:
@@ -79,38 +87,133 @@ def detect_nuclei(
 
     with slide_trouble(folder / "slide.json", trouble):
         if len(mine) and slide_record.info and slide_record.tissue:
-            choice = choose_backend(
-                prepared["asked"]["backend"], gpu, precision=prepared["asked"]["precision"]
-            )
             detector = read_model(model)
             if detector.sha256 != prepared["model"]["sha256"]:
                 raise ModelError(f"{model}: changed since {engine} was written; run snakemake again")
-            with (
-                open_slide(slide_record.info.path, info=slide_record.info) as slide,
-                closing(
-                    choice.open(
-                        detector,
-                        tile_px=tile_px,
-                        detect=settings,
-                        threads=usable_threads(threads),
-                    )
-                ) as backend,
-            ):
-                found = detect_shard(
+            with open_slide(slide_record.info.path, info=slide_record.info) as slide:
+                job = _Job(
                     slide,
                     mine,
                     tiles,
-                    backend,
-                    settings=settings,
-                    background=slide_record.tissue.background,
-                    progress=progress or _log_progress(slide_record.slide_id),
+                    detector,
+                    settings,
+                    tile_px,
+                    usable_threads(threads),
+                    slide_record.tissue.background,
+                    progress or _log_progress(slide_record.slide_id),
                 )
-            LOGGER.info("%s: %s", slide_record.slide_id, found.stats)
+                found, result["fallback"] = _run_where_it_fits(
+                    job.run,
+                    choose_prepared(prepared, gpu, detector, tile_px),
+                    prepared["asked"]["tensorrt"]["batch"],
+                    lambda: choose_backend("openvino", precision=prepared["asked"]["precision"]),
+                )
+            _log_stats(slide_record.slide_id, found.stats)
             table = found.table
             result.update(found.stats)
             result["model"] = f"{detector.name}@{detector.sha256[:12]}"
     write_table(detections, table, columns)
     write_json(record, result)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A shard, to be run on one backend or another."""
+
+    slide: Slide
+    tiles: pl.DataFrame
+    all_tiles: pl.DataFrame
+    detector: ModelInfo
+    settings: DetectSettings
+    tile_px: int
+    threads: int
+    background: tuple[float, float, float]
+    progress: Progress
+
+    def run(self, choice: BackendChoice, batch: int | None) -> ShardResult:
+        """Run it from its beginning, in batches of so many tiles; None leaves that to the backend."""
+        from ercohort.detect import detect_shard
+
+        opened = choice.open(
+            self.detector, tile_px=self.tile_px, detect=self.settings, threads=self.threads, batch=batch
+        )
+        with closing(opened) as backend:
+            return detect_shard(
+                self.slide,
+                self.tiles,
+                self.all_tiles,
+                backend,
+                settings=self.settings,
+                background=self.background,
+                progress=self.progress,
+            )
+
+
+def _run_where_it_fits(
+    run: Callable[[BackendChoice, int | None], ShardResult],
+    choice: BackendChoice,
+    batch: int,
+    choose_cpu: Callable[[], BackendChoice],
+) -> tuple[ShardResult, str | None]:
+    """Run a shard; where the GPU's memory is too small, with ever smaller batches, and at last on the CPU.
+
+    Parameters
+    ----------
+    run
+        Runs the shard from its beginning, with the batch that `BackendChoice.open` is given.
+    batch
+        What the first run has, tiles: the settings'.
+
+    Returns
+    -------
+    What `run` returned, and why it was not the first choice; None if it was.
+    """
+    from ercohort.gpu.device import GpuMemoryError
+
+    smaller: int | None = None
+    why = None
+    while True:
+        try:
+            return run(choice, smaller), why
+        except GpuMemoryError as error:
+            reason = str(error)
+        if batch > 1:
+            batch = smaller = batch // 2
+            why = f"{reason}: run in batches of {batch}"
+        else:
+            choice, smaller = choose_cpu(), None
+            why = f"{reason}: run on the CPU"
+        LOGGER.warning("%s", why)
+
+
+def _log_stats(slide_id: str, stats: dict[str, Any]) -> None:
+    """Tell the job's log how a shard went: how fast, and where the time went."""
+    LOGGER.info(
+        "%s: %d tiles in %.1f s, %.1f tiles/s, on %s (%s, %s), which was busy for %.0f %% of the time",
+        slide_id,
+        stats["n_tiles"],
+        stats["seconds"],
+        stats["tiles_per_second"],
+        stats["device"],
+        stats["backend"],
+        stats["precision"],
+        100 * stats["busy_share"],
+    )
+    shares = (
+        f"{name} {seconds:.2f} s ({100 * stats['shares'][name]:.0f} %)"
+        for name, seconds in stats["stages"].items()
+    )
+    LOGGER.info("%s: %s", slide_id, ", ".join(shares))
+    if "device_stages" in stats:
+        on_device = (f"{name} {seconds:.2f} s" for name, seconds in stats["device_stages"].items())
+        LOGGER.info(
+            "%s: on the device: %s; batches of %d on %d streams, %.0f MB at the peak",
+            slide_id,
+            ", ".join(on_device),
+            stats["batch"],
+            stats["streams"],
+            stats["peak_device_bytes"] / 1e6,
+        )
 
 
 def _log_progress(slide_id: str) -> Progress:

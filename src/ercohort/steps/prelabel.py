@@ -78,7 +78,7 @@ def prelabel_slide(
 
 
 def _model_finder(config: Config, engine: str | Path | None, gpu: int, threads: int) -> ModelFinder:
-    from ercohort.backends import choose_backend
+    from ercohort.backends import choose_prepared
     from ercohort.labels.prelabel import ModelFinder
     from ercohort.model import read_model
 
@@ -88,8 +88,7 @@ def _model_finder(config: Config, engine: str | Path | None, gpu: int, threads: 
     model = read_model(config.model)
     if model.sha256 != prepared["model"]["sha256"]:
         raise ModelError(f"{config.model}: changed since {engine} was written; run snakemake again")
-    asked = prepared["asked"]
-    choice = choose_backend(asked["backend"], gpu, precision=asked["precision"])
+    choice = choose_prepared(prepared, gpu, model, config.tiles.tile_px)
     return ModelFinder(model, choice, config.tiles, config.detect, usable_threads(threads))
 
 

@@ -71,7 +71,9 @@ class NucleusTrainer(DetectionTrainer):
     def __init__(self, overrides: dict[str, Any], task: Task) -> None:
         self.task = task
         self._truth = [read_truth(picture) for picture in task.sets.val]
+        threads = torch.get_num_threads()
         super().__init__(overrides=overrides)
+        torch.set_num_threads(threads)  # ultralytics takes one less than all, whatever the job was given
         self._seconds_before = task.record.seconds
         if task.record.epochs:
             self._plan_epochs(self._seconds_before / len(task.record.epochs))

@@ -145,7 +145,7 @@ def _run(
     with closing(
         OpenVinoBackend(model, tile_px=tiles[0].shape[0], detect=detect, threads=1, precision=precision)
     ) as backend:
-        backend.begin()
+        backend.begin((tiles[0].shape[1], tiles[0].shape[0]))
         for tile in tiles:
             slot = backend.acquire()
             assert slot is not None  # nobody cancels
