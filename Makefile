@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 8
 
-.PHONY: setup setup-train demo test gpu-test gpu-bench lint clean
+.PHONY: setup setup-train demo test bench gpu-test gpu-bench lint clean
 
 setup: $(VENV)/.installed
 
@@ -36,6 +36,10 @@ demo: setup
 
 test: $(VENV)/.installed-dev $(VENV)/.installed-train
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+
+# A few minutes on 2 cores; FULL=1 runs the whole workload, BASE=<revision> compares with that revision.
+bench: $(VENV)/.installed-dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/bench.py $(if $(FULL),--size full) $(if $(BASE),--base $(BASE))
 
 # What needs a GPU: parity with the CPU, the kernels on the device, compute-sanitizer. Skips say why.
 gpu-test: $(VENV)/.installed-dev

@@ -1,14 +1,7 @@
-"""Time, size and memory of writing and validating the QuPath file.
-
-Run it as `python benchmarks/geojson.py`; `POLARS_MAX_THREADS=1` measures one core.
-"""
+"""Random nuclei over a slide of the reference size, written and validated as the QuPath file."""
 
 from __future__ import annotations
 
-import multiprocessing
-import resource
-import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +14,6 @@ from ercohort.geojson import write_geojson
 from ercohort.geojson_validate import validate_geojson
 from ercohort.slide import SlideInfo
 
-COUNTS = (10_000, 100_000, 1_860_000)
 WIDTH, HEIGHT = 38_463, 25_295
 
 
@@ -69,31 +61,3 @@ def write(folder: Path) -> None:
 def validate(folder: Path) -> None:
     """Read the file as QuPath would."""
     validate_geojson(folder / "n.geojson.zip")
-
-
-def main() -> None:
-    """Print one row for each number of nuclei and step; each step is a process of its own."""
-    print(f"{'nuclei':>10} {'step':>9} {'seconds':>8} {'CPU s':>6} {'MB':>7} {'peak MB':>8}")
-    context = multiprocessing.get_context("spawn")
-    for n in COUNTS:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            # In its own process too: a child's peak starts at what its parent holds.
-            with context.Pool(1) as pool:
-                pool.apply(make_nuclei, (folder / "nuclei.parquet", n))
-            for step in (write, validate):
-                with context.Pool(1) as pool:
-                    seconds, cpu, peak = pool.apply(_measure, (step.__name__, folder))
-                size = (folder / "n.geojson.zip").stat().st_size / 1e6
-                print(f"{n:>10,} {step.__name__:>9} {seconds:>8.2f} {cpu:>6.2f} {size:>7.1f} {peak:>8.0f}")
-
-
-def _measure(step: str, folder: Path) -> tuple[float, float, float]:
-    start, cpu = time.perf_counter(), time.process_time()
-    {"write": write, "validate": validate}[step](folder)
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    return seconds, cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-
-
-if __name__ == "__main__":
-    main()

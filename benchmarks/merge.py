@@ -1,19 +1,11 @@
-"""Time and memory of the merge at two million boxes; prints the figures and checks nothing.
+"""Boxes of a large slide, laid out as tiles emit them, and the time that merging them takes.
 
-    python benchmarks/merge.py [BOXES]
-
-Simulated boxes of 9 to 20 px at the density of a large slide (one nucleus per 18.5 px square), laid out in
-tiles of 640 px with a halo of 32 px. Each case is merged in a process of its own, twice: the first time
-loads or compiles the loops.
+Simulated boxes of 9 to 20 px at the density of a large slide (one nucleus per 18.5 px square), in tiles of
+640 px with a halo of 32 px.
 """
 
 from __future__ import annotations
 
-import resource
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -24,11 +16,8 @@ from ercohort.schema import DETECTIONS, LABELS
 from ercohort.seams import resolve_shard
 
 CORE, HALO = 576, 32
-CASES = {
-    "one": "one shard, nothing open",
-    "eight": "eight shards, seams between them open",
-    "all": "one shard, every box open (worst case)",
-}
+CASES = ("one", "eight", "all")
+"""One shard, nothing open; eight shards, seams between them open; one shard, every box open (the worst)."""
 
 
 def simulate(n: int) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -79,44 +68,19 @@ def shards_of(case: str, n: int) -> list[pl.DataFrame]:
     count = 8 if case == "eight" else 1
     tiles = tiles.with_columns(shard=1 + pl.col("tile_id") * count // tiles.height)
     settings = {"scale": 1.0, "nms_iou": 0.5, "seam_ios": 0.7}
-    tables, begun = [], perf_counter()
+    tables = []
     for shard in range(1, count + 1):
         mine = tiles.filter(pl.col("shard") == shard)
         emitted = detections.filter(pl.col("tile_id").is_in(mine["tile_id"].implode()))
         tables.append(resolve_shard(emitted, mine, tiles, **settings))
-    print(f"  shards resolved in {perf_counter() - begun:.2f} s in all", flush=True)
     return tables
 
 
-def measure(folder: str) -> None:
-    """Merge the tables in a folder twice and print what it took."""
-    tables = [pl.read_parquet(path) for path in sorted(Path(folder).iterdir())]
-    boxes, still_open = sum(len(table) for table in tables), sum(int(table["open"].sum()) for table in tables)
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    for attempt in ("first", "again"):
-        begun = perf_counter()
-        nuclei = merge_shards(tables, scale=1.0, nms_iou=0.5, seam_ios=0.7)
-        print(f"  {attempt}: {perf_counter() - begun:.2f} s")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        f"  {boxes:,} boxes ({still_open / boxes:.1%} open) -> {len(nuclei):,} nuclei; "
-        f"process {peak:.2f} GiB at most, {held:.2f} GiB before the merge"
-    )
-
-
-def main() -> None:
-    """Print the figures of all cases."""
-    if len(sys.argv) > 2:
-        measure(sys.argv[2])
-        return
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 2_000_000
-    for case, title in CASES.items():
-        print(f"{title}:", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            for i, table in enumerate(shards_of(case, n)):
-                table.write_parquet(Path(folder, f"{i}.parquet"))
-            subprocess.run([sys.executable, __file__, str(n), folder], check=True)
-
-
-if __name__ == "__main__":
-    main()
+def time_merge(case: str, n: int) -> float:
+    """Seconds to merge `n` boxes, the loops compiled."""
+    settings = {"scale": 1.0, "nms_iou": 0.5, "seam_ios": 0.7}
+    merge_shards(shards_of(case, 1000), **settings)
+    tables = shards_of(case, n)
+    begun = perf_counter()
+    merge_shards(tables, **settings)
+    return perf_counter() - begun

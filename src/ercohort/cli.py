@@ -103,6 +103,13 @@ def simulate(
     mpp: Annotated[float, typer.Option(help="µm per pixel.")] = 0.5,
     percent_positive: Annotated[float, typer.Option(help="Of one slide, 0 to 100.")] = 40.0,
     tissue: Annotated[bool, typer.Option(help="Tissue on one slide, or glass alone.")] = True,
+    tissue_share: Annotated[
+        float | None, typer.Option(help="Share of one slide that is tissue, 0 to 1; by the seed if left out.")
+    ] = None,
+    nuclei_per_mm2: Annotated[
+        float | None,
+        typer.Option(help="Tumour nuclei per mm² of tissue: sheets of tumour; nests in stroma if left out."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same slides.")] = 1,
 ) -> None:
     """Simulate slides with known truth: every planted nucleus is in a table beside its slide."""
@@ -121,6 +128,8 @@ def simulate(
                 mpp=mpp,
                 percent_positive=percent_positive,
                 tissue=tissue,
+                tissue_share=tissue_share,
+                nuclei_per_mm2=nuclei_per_mm2,
                 seed=seed,
             )
             truths = [truth]

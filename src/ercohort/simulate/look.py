@@ -34,6 +34,7 @@ class SlideLook:
     nucleus_spacing: float
     blur: float
     noise: float
+    nucleus_jitter: float = 0.7
 
 
 def stain_vectors(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -34,7 +34,11 @@ NUCLEUS = np.dtype(
 MAX_RADIUS = 14.0
 """No nucleus reaches farther than this from its centre, µm."""
 
+MIN_TISSUE = 0.04
+"""Nuclei lie where `tissue_at` is no less than this: away from the ragged border."""
+
 _OTHER_SPACING = 6.6
+_OTHER_JITTER = 0.7
 _MIN_DAB = 0.16
 
 
@@ -65,7 +69,8 @@ def _on_lattice(
     grid = np.zeros((j1 - j0, i1 - i0), NUCLEUS)
     parameters = np.array(
         [look.nucleus_diameter, look.hematoxylin_strength, look.dab_strength, look.dab_spread,
-         look.negative_dab, look.chromatin, look.rim]
+         look.negative_dab, look.chromatin, look.rim,
+         look.nucleus_jitter if tumour else _OTHER_JITTER]
     )  # fmt: skip
     _fill(grid, scene, parameters, spacing, tumour, i0, j0)
     keep = _without_overlaps(grid)
@@ -81,8 +86,8 @@ def _fill(grid, scene, look, spacing, tumour, i0, j0):  # type: ignore[no-untype
     for row in range(grid.shape[0]):
         for column in range(grid.shape[1]):
             i, j = i0 + column, j0 + row
-            x = (i + 0.5 + 0.7 * (uniform(seed, i, j, base) - 0.5)) * spacing
-            y = (j + 0.5 + 0.7 * (uniform(seed, i, j, base + 1) - 0.5)) * spacing
+            x = (i + 0.5 + look[7] * (uniform(seed, i, j, base) - 0.5)) * spacing
+            y = (j + 0.5 + look[7] * (uniform(seed, i, j, base + 1) - 0.5)) * spacing
             kind = _kind_at(scene, x, y, tumour, uniform(seed, i, j, base + 2))
             if kind == 0:
                 continue
@@ -97,7 +102,7 @@ def _fill(grid, scene, look, spacing, tumour, i0, j0):  # type: ignore[no-untype
 
 @njit(cache=True, nogil=True)
 def _kind_at(scene, x, y, tumour, chance):  # type: ignore[no-untyped-def]  # numba infers
-    if tissue_at(scene, x, y) < 0.04:
+    if tissue_at(scene, x, y) < MIN_TISSUE:
         return 0
     nest = nest_at(scene, x, y)
     if tumour:

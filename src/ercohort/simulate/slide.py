@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ercohort.errors import InputError
 from ercohort.files import atomic_path, write_table
 from ercohort.schema import LABELS, NEGATIVE, POSITIVE
+from ercohort.simulate.density import cover, crowd
 from ercohort.simulate.look import SlideLook, random_look
 from ercohort.simulate.nuclei import TUMOUR, boxes_of, nuclei_in
 from ercohort.simulate.render import render_block
@@ -72,6 +73,8 @@ def simulate_slide(
     seed: int,
     tissue: bool = True,
     dab_strength: float | None = None,
+    tissue_share: float | None = None,
+    nuclei_per_mm2: float | None = None,
     threads: int = 2,
 ) -> Truth:
     """Write a simulated H-DAB slide and, beside it, its truth (`<stem>.truth.parquet`).
@@ -93,11 +96,16 @@ def simulate_slide(
         False: empty glass.
     dab_strength
         Mean optical density of DAB in positive nuclei; drawn by the seed if not given.
+    tissue_share
+        Share of the slide that is tissue, 0 to 1; drawn by the seed if not given.
+    nuclei_per_mm2
+        Tumour nuclei per mm² of tissue, which then is a sheet of tumour without stroma; drawn by the seed,
+        with nests in stroma, if not given.
 
     Raises
     ------
     InputError
-        If a size, scale or share makes no sense.
+        If a size, scale, share or density makes no sense.
     """
     _check(width, height, mpp, percent_positive)
     path = Path(path)
@@ -105,6 +113,10 @@ def simulate_slide(
     look = random_look(seed)
     if dab_strength is not None:
         look = replace(look, dab_strength=dab_strength)
+    if tissue_share is not None:
+        scene = cover(scene, width * mpp, height * mpp, tissue_share)
+    if nuclei_per_mm2 is not None:
+        scene, look = crowd(scene, look, nuclei_per_mm2)
     table = _truth_table(scene, look, width, height, mpp)
     _write_pyramid(path, scene, look, width, height, mpp, threads)
     table_path = path.with_name(f"{path.stem}.truth.parquet")

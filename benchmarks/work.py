@@ -1,0 +1,191 @@
+"""What the measured processes do: `python work.py TASK ARGUMENTS` prints its result as one JSON object.
+
+Every task is given the arguments by name and returns what JSON can hold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+
+def peak_mb() -> float:
+    """Most memory that this process held since it started, or since `forget_peak`, MB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return float("nan")
+
+
+def forget_peak() -> None:
+    """Start to look for the peak again (Linux: proc(5), clear_refs)."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+class Stages:
+    """Seconds and peak memory of consecutive stages, told by `run_slide`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.peak_mb: dict[str, float] = {}
+        self._name, self._begun = "start", perf_counter()
+
+    def __call__(self, name: str, done: int = 0, total: int = 0) -> None:
+        """End the stage before, if this is another one."""
+        if name == self._name:
+            return
+        now = perf_counter()
+        self.seconds[self._name], self.peak_mb[self._name] = now - self._begun, peak_mb()
+        self._name, self._begun = name, now
+        forget_peak()
+
+
+def run_slide(slide: str, out: str, precision: str | None = None) -> dict[str, Any]:
+    """Take a slide from its file to its pictures, as `ercohort run` does."""
+    from ercohort.config import load_config
+    from ercohort.files import read_json
+    from ercohort.run import run_slide as run
+
+    config = load_config(Path("config/config.yaml"))
+    if precision is not None:
+        config = config.model_copy(update={"precision": precision})
+    stages = Stages()
+    made = run(slide, Path(out), config, mpp=None, gpu=0, report=stages)
+    stages("end")
+    if made.row["status"] != "ok":
+        raise SystemExit(f"{slide}: {made.row['status']}: {made.row['message']}")
+    summary = read_json(made.folder / "summary.json")
+    return {
+        "seconds": stages.seconds,
+        "peak_mb": stages.peak_mb,
+        "row": made.row,
+        "shards": summary["shards"],
+    }
+
+
+def floors(slide: str, out: str, precision: str | None = None) -> dict[str, Any]:
+    """Measure what no run can beat: reading the tiles, the network, writing the same bytes.
+
+    Seconds for the tiles of a finished run in the folder `out`, each with all cores to itself.
+    """
+    import polars as pl
+    from detect import NetworkAlone, time_network, time_reading
+
+    from ercohort.backends import choose_backend
+    from ercohort.config import load_config
+    from ercohort.model import read_model
+    from ercohort.slide import open_slide
+
+    config = load_config(Path("config/config.yaml"))
+    tiles, threads = pl.read_parquet(Path(out, "tiles.parquet")), len(os.sched_getaffinity(0))
+    precision = choose_backend("openvino", 0, precision=precision or config.precision).precision
+    side = config.tiles.tile_px
+    with open_slide(slide) as pixels:
+        read = time_reading(pixels, tiles, side, threads) * len(tiles)
+    options = {"tile_px": side, "detect": config.detect, "threads": threads, "precision": precision}
+    with NetworkAlone(read_model(config.model), **options) as backend:
+        time_network(backend, 8)
+        network = time_network(backend, len(tiles)) * len(tiles)
+    content = Path(out, "nuclei.geojson.zip").read_bytes()
+    begun = perf_counter()
+    copy = Path(out, "bytes.tmp")
+    with copy.open("wb") as file:
+        file.write(content)
+        os.fsync(file.fileno())
+    write = perf_counter() - begun
+    copy.unlink()
+    return {"read": read, "network": network, "write": write, "n_tiles": len(tiles), "precision": precision}
+
+
+def detection(slide: str, tiles: int, repeat: int, precision: str = "auto") -> dict[str, Any]:
+    """Time the detection stage and its parts, in turn, on the same tiles."""
+    from detect import measure
+
+    threads = len(os.sched_getaffinity(0))
+    times = measure(Path(slide), n_tiles=tiles, threads=threads, precision=precision, repeat=repeat)
+    return {"network": times.network, "read": times.read, "stage": times.stage, "n_tiles": times.n_tiles}
+
+
+def oracle(slide: str) -> dict[str, Any]:
+    """Count what tiling, NMS and seams lose or double, with the planted nuclei in place of the network."""
+    from peers import pipeline_alone
+
+    return pipeline_alone(Path(slide))
+
+
+def merge(n: int) -> dict[str, Any]:
+    """Merge `n` boxes in eight shards, seams open; the second of two times counts."""
+    from merge import time_merge
+
+    return {"seconds": time_merge("eight", n), "peak_mb": peak_mb()}
+
+
+def make_nuclei(n: int, folder: str) -> dict[str, Any]:
+    """Write a table of `n` nuclei for the two tasks below."""
+    import geojson
+
+    geojson.make_nuclei(Path(folder, "nuclei.parquet"), n)
+    return {}
+
+
+def write_geojson(folder: str) -> dict[str, Any]:
+    """Write the QuPath file."""
+    import geojson
+
+    return {"seconds": _timed(geojson.write, Path(folder)), "peak_mb": peak_mb()}
+
+
+def validate_geojson(folder: str) -> dict[str, Any]:
+    """Read the QuPath file as QuPath would."""
+    import geojson
+
+    return {"seconds": _timed(geojson.validate, Path(folder)), "peak_mb": peak_mb()}
+
+
+def simulate(path: str, **arguments: Any) -> dict[str, Any]:
+    """Draw a slide."""
+    from ercohort.simulate import simulate_slide
+
+    made = simulate_slide(path, threads=len(os.sched_getaffinity(0)), **arguments)
+    return {"n_planted": made.n_positive + made.n_negative, "peak_mb": peak_mb()}
+
+
+def write_svs(slide: str, path: str, mpp: float) -> dict[str, Any]:
+    """Write a slide again as Aperio's scanners would."""
+    import pyvips
+
+    from ercohort.files import atomic_path
+
+    image = pyvips.Image.new_from_file(slide).copy()
+    image.set_type(
+        pyvips.GValue.gstr_type,
+        "image-description",
+        f"Aperio Image Library v12\nsimulated|AppMag = {10 / mpp:g}|MPP = {mpp:g}",
+    )
+    with atomic_path(path) as temporary:
+        image.tiffsave(
+            str(temporary), tile=True, tile_width=240, tile_height=240, pyramid=True, compression="jpeg",
+            Q=85, bigtiff=True,
+        )  # fmt: skip
+    return {}
+
+
+def _timed(job: Any, *arguments: Any) -> float:
+    begun = perf_counter()
+    job(*arguments)
+    return perf_counter() - begun
+
+
+TASKS = (
+    run_slide, floors, detection, oracle, merge, make_nuclei, write_geojson, validate_geojson, simulate,
+    write_svs,
+)  # fmt: skip
+
+if __name__ == "__main__":
+    name, given = sys.argv[1:]
+    task = {task.__name__: task for task in TASKS}[name]
+    print(json.dumps(task(**json.loads(given))))

@@ -1,0 +1,95 @@
+"""What the benchmark's tables rely on: who counted what, what a target means, names that say all."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ercohort import files
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    """Import the benchmark's modules by the names that they have for each other, and forget them again."""
+    known = set(sys.modules)
+    monkeypatch.syspath_prepend(FOLDER)
+    yield
+    for name in set(sys.modules) - known:
+        if str(FOLDER) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def boxes_at(*centres):
+    centre = np.array(centres, float).reshape(-1, 2)
+    return np.hstack([centre - 5, centre + 5])
+
+
+def test_nuclei_are_counted_one_to_one():
+    from peers import count
+
+    planted = boxes_at((50, 50), (65, 50), (200, 200), (400, 400))
+    found = boxes_at((51, 50), (49, 51), (66, 50), (300, 300), (201, 203))
+    assert count(found, planted, 6.0) == {"matched": 3, "lost": 1, "doubled": 1, "elsewhere": 1}
+    assert count(planted, planted, 6.0) == {"matched": 4, "lost": 0, "doubled": 0, "elsewhere": 0}
+    assert count(boxes_at(), planted, 6.0) == {"matched": 0, "lost": 4, "doubled": 0, "elsewhere": 0}
+    assert count(found, boxes_at(), 6.0)["elsewhere"] == 5
+
+
+def test_a_target_is_reached_from_its_own_side():
+    from figures import Figure
+
+    assert Figure("time", 3.9, "s", at_most=4.0).reached is True
+    assert Figure("time", 4.1, "s", at_most=4.0).reached is False
+    assert Figure("speed", 5.0, "x", at_least=5.0).reached is True
+    assert Figure("speed", 4.9, "x", at_least=5.0).reached is False
+    assert Figure("size", 1.0, "MB").reached is None
+    assert Figure("time", float("nan"), "s", at_most=4.0).reached is False
+
+
+def test_results_name_every_figure_in_full(tmp_path):
+    from figures import Figure, Part, write_results
+
+    figures = [
+        Figure("total", 2.0, "s", 4.0), Figure("  merge", 1.0, "s"),
+        Figure("SVS: all", 3.0, "s"), Figure("  network", 4.0, "s"),
+    ]  # fmt: skip
+    part = Part("Part", figures)
+    write_results(tmp_path / "results.json", [part], {"machine": "m", "revision": "r"})
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert (results["machine"], results["revision"]) == ("m", "r")
+    assert [figure["name"] for figure in results["figures"]] == [
+        "total",
+        "total: merge",
+        "SVS: all",
+        "SVS: network",
+    ]
+    assert results["figures"][0] == {
+        "part": "Part", "name": "total", "value": 2.0, "unit": "s", "target": "≤ 4", "reached": True,
+    }  # fmt: skip
+
+
+def test_growth_is_told_by_its_exponent():
+    from children import exponent
+
+    assert exponent([10, 100, 1000], [1, 10, 100]) == pytest.approx(1.0)
+    assert exponent([10, 100, 1000], [1, 100, 10_000]) == pytest.approx(2.0)
+
+
+def test_a_slide_that_is_not_counted_is_no_measurement(tmp_path):
+    from children import ChildError, do
+
+    with pytest.raises(ChildError, match="missing"):
+        do("run_slide", slide=str(tmp_path / "none.tiff"), out=str(tmp_path / "out"))
+
+
+def test_a_task_reports_its_own_time_and_memory():
+    from children import do
+
+    done = do("merge", n=1000)
+    assert 0.0 < done["seconds"] < done["wall"]
+    assert 50.0 < done["peak_mb"] < 2000.0
+    assert files.__file__  # the package under test is the one beside the benchmark
