@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,11 +21,14 @@ from ercohort.config import GeoJSONSettings
 from ercohort.errors import GeoJSONError
 from ercohort.files import atomic_path
 from ercohort.schema import NEGATIVE, POSITIVE, class_names, is_negative
+from ercohort.turns import in_turn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ercohort.geojson_text import Template
     from ercohort.slide import SlideInfo
+    from ercohort.zip_file import Deflated
 
 COLOURS: dict[str, tuple[int, int, int]] = {POSITIVE: (250, 62, 62), NEGATIVE: (112, 112, 225)}
 """QuPath's own colours of the two classes (`PathClass.getDefaultColor`)."""
@@ -53,14 +56,10 @@ NOTICE = "Research use only. Not for diagnosis."
 
 _BATCH_ROWS = 8_192
 _ROUNDS = 6
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_HEX = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.uint8).reshape(256, 2)
 _BOX = ("x0", "y0", "x1", "y1")
 # QuPath keeps coordinates as float32 on a 0.01 px grid; at 131,072 px float32 steps by 0.016, so a box
 # thinner than this could lose its area there and the whole file would be refused.
 _MIN_SIDE_CENTI = 10
-# Measured against the default level: half the time, files a sixth larger.
-_COMPRESS_LEVEL = 1
 
 
 def write_geojson(
@@ -98,7 +97,7 @@ def write_geojson(
     Raises
     ------
     GeoJSONError
-        A box is not finite.
+        A box is not finite, or a number has no place in a file.
 
     Notes
     -----
@@ -106,26 +105,34 @@ def write_geojson(
     `qupath` is the slide frame minus the bounds' origin. An entry is read whole into QuPath's heap, about
     4.4 kB a feature: hence several entries.
     """
+    from ercohort.geojson_text import Template
+    from ercohort.zip_file import ZipWriter, deflate
+
     table = nuclei.lazy() if isinstance(nuclei, pl.DataFrame) else pl.scan_parquet(os.fspath(nuclei))
-    colours = class_colours(class_names(table.collect_schema()["label"]))
-    table = table.select(*_BOX, pl.col("label").cast(pl.String), *MEASUREMENTS)
+    labels = class_names(table.collect_schema()["label"])
+    indices = {label: index for index, label in enumerate(labels)}
+    label = pl.col("label").cast(pl.String).replace_strict(indices, return_dtype=pl.Int64)
+    table = table.select(*_BOX, label, *MEASUREMENTS)
     source = f"slide {slide_id}" if isinstance(nuclei, pl.DataFrame) else str(nuclei)
-    key, ordinals = _slide_key(slide_id), _check_and_number(table, source, settings.features_per_file)
-    head = _head(slide_id, info, settings.frame)
-    shift = info.bounds[:2] if settings.frame == "qupath" else (0, 0)
-    with (
-        atomic_path(output) as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESS_LEVEL) as archive,
-    ):
-        for number, start in enumerate(range(0, max(len(ordinals), 1), settings.features_per_file), start=1):
-            rows = slice(start, start + settings.features_per_file)
-            part = table.slice(start, settings.features_per_file).collect()
-            # Opened by name, an entry gets zip's fixed epoch and not the clock: equal bytes on every run.
-            with archive.open(f"{slide_id}-{number:03d}.geojson", "w") as entry:
-                entry.write(head)
-                for text in _features(part, colours, key, ordinals[rows], shift):
-                    entry.write(text)
-                entry.write(b"]}\n")
+    step, ordinals = settings.features_per_file, _check_and_number(table, source, settings.features_per_file)
+    text = partial(
+        _entry,
+        head=_head(slide_id, info, settings.frame),
+        template=Template(class_colours(labels), tuple(MEASUREMENTS.values())),
+        key=_slide_key(slide_id),
+        shift=info.bounds[:2] if settings.frame == "qupath" else (0, 0),
+    )
+
+    def pack(start: int) -> Deflated:
+        part = table.slice(start, step).collect()
+        return deflate(text(part, ordinals=ordinals[start : start + step]))
+
+    starts = range(0, max(len(ordinals), 1), step)
+    with atomic_path(output) as temporary, temporary.open("wb") as file:
+        archive = ZipWriter(file)
+        for number, packed in enumerate(in_turn(pack, starts), start=1):
+            archive.add(f"{slide_id}-{number:03d}.geojson", packed)
+        archive.close()
     return len(ordinals)
 
 
@@ -173,60 +180,37 @@ def _head(slide_id: str, info: SlideInfo, frame: str) -> bytes:
     return f'{text[:-1]},"features":['.encode()
 
 
-def _features(
+def _entry(
     part: pl.DataFrame,
-    colours: dict[str, tuple[int, int, int]],
+    *,
+    head: bytes,
+    template: Template,
     key: NDArray[np.uint64],
     ordinals: NDArray[np.uint32],
     shift: tuple[int, int],
 ) -> Iterator[bytes]:
-    """JSON text of the features of one entry, a batch at a time, with the commas between them."""
-    offset, feature = 100 * np.array(shift, np.int64), _feature(colours).str.join(",\n")
+    """Text of one entry, a batch at a time."""
+    from ercohort.geojson_text import LARGEST, uuids
+
+    yield head
+    offset = 100 * np.array(shift, np.int64)
     for start in range(0, part.height, _BATCH_ROWS):
         batch = part.slice(start, _BATCH_ROWS)
         centi = _centi(batch.select(_BOX).to_numpy())
         low = centi[:, :2] - offset
         high = np.maximum(centi[:, 2:] - offset, low + _MIN_SIDE_CENTI)
-        sides = dict(zip(_BOX, (*low.T, *high.T), strict=True))
-        batch = batch.with_columns(
-            *(_decimal(name, values) for name, values in sides.items()),
-            _uuids(centi, ordinals[start : start + _BATCH_ROWS], key).alias("id"),
+        yield b"\n" if start == 0 else b",\n"
+        measured = batch.select(pl.col(*MEASUREMENTS).round(4).cast(pl.Float64).fill_null(np.nan)).to_numpy()
+        if (np.abs(measured[np.isfinite(measured)]) >= LARGEST).any():
+            raise GeoJSONError("a nucleus has a measurement beyond all reason; merge this slide again")
+        text = template.write(
+            np.hstack([low, high]),
+            uuids(*_pack(centi), ordinals[start : start + _BATCH_ROWS], key),
+            batch["label"].to_numpy(),
+            measured,
         )
-        separator = "\n" if start == 0 else ",\n"
-        yield (separator + batch.select(feature).item()).encode()
-
-
-def _feature(colours: dict[str, tuple[int, int, int]]) -> pl.Expr:
-    """JSON of one feature from its `id`, its sides as decimal text, its label and its measurements."""
-    x0, y0, x1, y1 = (pl.col(name) for name in _BOX)
-    classes = {
-        name: json.dumps({"name": name, "color": colour}, separators=(",", ":"))
-        for name, colour in colours.items()
-    }
-    measurements = pl.concat_str(
-        [
-            pl.when(pl.col(column).is_finite()).then(
-                pl.concat_str(pl.lit(f'"{name}":'), pl.col(column).round(4).cast(pl.String))
-            )
-            for column, name in MEASUREMENTS.items()
-        ],
-        separator=",",
-        ignore_nulls=True,
-    )
-    return pl.concat_str(
-        pl.lit('{"type":"Feature","id":"'), "id",
-        pl.lit('","geometry":{"type":"Polygon","coordinates":[[['), x0, pl.lit(","), y0,
-        pl.lit("],["), x1, pl.lit(","), y0, pl.lit("],["), x1, pl.lit(","), y1,
-        pl.lit("],["), x0, pl.lit(","), y1, pl.lit("],["), x0, pl.lit(","), y0,
-        # QuPath draws the ellipse inside the ring's bounding box: outlines at the cost of a box.
-        pl.lit(']]],"isEllipse":true},"properties":{"objectType":"detection","classification":'),
-        pl.col("label").replace_strict(classes), pl.lit(',"measurements":{'), measurements, pl.lit("}}}"),
-    )  # fmt: skip
-
-
-def _decimal(name: str, centi: NDArray[np.int64]) -> pl.Series:
-    """Hundredths as decimal text: the nearest double prints back as exactly those two decimals."""
-    return pl.Series(name, centi / 100).cast(pl.String)
+        yield text.tobytes()
+    yield b"]}\n"
 
 
 def _centi(boxes: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -235,18 +219,20 @@ def _centi(boxes: NDArray[np.float32]) -> NDArray[np.int64]:
 
 def _check_and_number(table: pl.LazyFrame, source: str, step: int) -> NDArray[np.uint32]:
     """Refuse boxes that are not finite; number identical boxes 0, 1, ... so that their ids differ."""
+    from ercohort.geojson_text import LARGEST, mix
+
     length = table.select(pl.len()).collect().item()
     boxes_key = np.empty(length, np.uint64)
     for start in range(0, length, step):
         boxes = table.slice(start, step).select(*_BOX).collect().to_numpy()
-        finite = np.isfinite(boxes).all(axis=1)
+        finite = (np.abs(boxes) < LARGEST).all(axis=1)  # NaN is not
         if not finite.all():
             row = int(np.argmin(finite))
             raise GeoJSONError(
                 f"{source}: nucleus {start + row} has the box {boxes[row].tolist()}; merge this slide again"
             )
         first, second = _pack(_centi(boxes))
-        boxes_key[start : start + step] = _mix(first + _mix(second))
+        boxes_key[start : start + step] = mix(first + mix(second))
     ordinals = np.zeros(length, np.uint32)
     ordered = np.sort(boxes_key)
     repeated = np.isin(boxes_key, ordered[1:][ordered[1:] == ordered[:-1]])
@@ -261,37 +247,8 @@ def _slide_key(slide_id: str) -> NDArray[np.uint64]:
     return np.frombuffer(digest, np.dtype("<u8"))
 
 
-def _uuids(centi: NDArray[np.int64], ordinals: NDArray[np.uint32], key: NDArray[np.uint64]) -> pl.Series:
-    """UUIDs by a Feistel network over the box, keyed by the slide.
-
-    Each round is invertible, so two boxes of a slide never share the 128 bits; a UUID fixes 6 of them,
-    and two million nuclei then collide with a probability below 1e-24.
-    """
-    halves = list(_pack(centi))
-    for number, secret in enumerate(key):
-        left, right = number % 2, 1 - number % 2
-        halves[left] = halves[left] ^ _mix(halves[right] + secret + ordinals.astype(np.uint64) * _GOLDEN)
-    raw = np.stack(halves, axis=1).astype(">u8").view(np.uint8)
-    raw[:, 6] = raw[:, 6] & 0x0F | 0x80  # version 8: bits of the maker's own choice
-    raw[:, 8] = raw[:, 8] & 0x3F | 0x80  # variant of RFC 9562
-    digits = _HEX[raw].reshape(-1, 32)
-    text = np.full((len(raw), 36), ord("-"), np.uint8)
-    for source, target, length in ((0, 0, 8), (8, 9, 4), (12, 14, 4), (16, 19, 4), (20, 24, 12)):
-        text[:, target : target + length] = digits[:, source : source + length]
-    return (
-        pl.Series(text, dtype=pl.Array(pl.UInt8, 36)).cast(pl.List(pl.UInt8)).cast(pl.Binary).cast(pl.String)
-    )
-
-
 def _pack(centi: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Two corners of each box as one 64-bit number each."""
     corner = centi.astype(np.uint32).astype(np.uint64)
     shift = np.uint64(32)
     return corner[:, 0] << shift | corner[:, 1], corner[:, 2] << shift | corner[:, 3]
-
-
-def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Finaliser of SplitMix64 (Steele, Lea and Flood, 2014): every input bit moves every output bit."""
-    value = (value ^ value >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ value >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return value ^ value >> np.uint64(31)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NULL = Raw(b"null")
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
+"""What decoding raises; the second where the text is no UTF-8."""
+
 UNCLASSIFIED = "Unclassified"
 OBJECT_TYPES = frozenset({"detection", "annotation", "cell", "tile", "tmaCore", "root"})
 UUID_TEXT = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -118,7 +121,7 @@ def split_collection(where: str, content: bytes) -> tuple[list[Raw], str, Top]:
         if content.lstrip()[:1] == b"[":
             return _LIST.decode(content), "", Top()
         top = _TOP.decode(content)
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         fail(where, f"is no GeoJSON ({error})", "write strict UTF-8 JSON: no NaN, no comments")
     if top.type is UNSET:
         fail(where, "the top level has no `type`", "write a FeatureCollection")
@@ -135,7 +138,7 @@ def decode_features(features: list[Raw], label: str, start: int) -> list[Feature
     """Decode a batch of features; `label` and the number `start` of the first one name them in errors."""
     try:
         return _FEATURES.decode(b"[" + b",".join(features) + b"]")
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         rule, _, path = str(error).partition(" - at `$[")
         number, _, member = path.rstrip("`").partition("]")
         member = member.removeprefix(".")
@@ -152,7 +155,7 @@ def class_path(content: bytes, where: str) -> tuple[str, ...]:
     where, cure = f"{where}.properties.classification", CURES["properties.classification"]
     try:
         value = _CLASSIFICATION.decode(content)
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         fail(where, str(error), cure)
     if value is None:
         return ()

@@ -16,17 +16,17 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 
 from ercohort.geojson_geometry import Geometry, GeometryError, check_geometry, find_boxes
+from ercohort.geojson_scan import Scan, scan
 from ercohort.geojson_schema import (
     CURES,
     NULL,
@@ -36,12 +36,15 @@ from ercohort.geojson_schema import (
     Feature,
     Measurement,
     Properties,
+    Top,
     class_path,
     decode_features,
     fail,
     split_collection,
     uuid_numbers,
 )
+from ercohort.turns import in_turn
+from ercohort.zip_file import read_entry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,6 +56,8 @@ SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
 MANY_FEATURES = 300_000
 HEAP_BYTES_PER_FEATURE = 4_400
 """Java heap for one parsed box with class and measurements, measured with QuPath's JSON parser."""
+
+Looked = TypeVar("Looked")
 
 _BATCH = 4_096
 _NO_PROPERTIES = Properties()
@@ -119,7 +124,7 @@ def validate_geojson(
         entry, the feature (counted from 0), the rule and the cure.
     """
     check = _Check((width, height) if width is not None and height is not None else None)
-    for where, content in read_contents(Path(path)):
+    for where, content in _read_each(Path(path), lambda content: scan(content) or content):
         check.collection(where, content)
     return check.report()
 
@@ -140,10 +145,18 @@ class _Check:
         self.class_names = {bytes(NULL): UNCLASSIFIED}
         self.ids: list[tuple[str, int, NDArray[np.uint64]]] = []
 
-    def collection(self, where: str, content: bytes) -> None:
+    def collection(self, where: str, content: bytes | Scan) -> None:
         """Check one collection."""
         self.n_files += 1
+        if isinstance(content, Scan):
+            self._top(where, content.top, len(content.ids))
+            self._scanned(f"{where}: features", content)
+            return
         features, member, top = split_collection(where, content)
+        self._top(where, top, len(features))
+        self._objects(features, f"{where}: {member}")
+
+    def _top(self, where: str, top: Top, n_features: int) -> None:
         if self.n_files > 1 and top.coordinate_frame != self.frame:
             fail(where, f"its frame {top.coordinate_frame} is not {self.frame} as in the entries before",
                  "write all entries in one run")  # fmt: skip
@@ -151,13 +164,24 @@ class _Check:
         if self.frame and not self.size_given:
             width, height = self.frame.get("width"), self.frame.get("height")
             self.size = (width, height) if isinstance(width, int) and isinstance(height, int) else None
-        if len(features) > MANY_FEATURES:
-            heap = len(features) * HEAP_BYTES_PER_FEATURE / 1e9
+        if n_features > MANY_FEATURES:
+            heap = n_features * HEAP_BYTES_PER_FEATURE / 1e9
             self.remarks.append(
-                f"{where}: {len(features):,} features in one piece take {heap:.1f} GB of QuPath's heap; "
+                f"{where}: {n_features:,} features in one piece take {heap:.1f} GB of QuPath's heap; "
                 "write zip entries of 250,000"
             )
-        self._objects(features, f"{where}: {member}")
+
+    def _scanned(self, label: str, scanned: Scan) -> None:
+        """Check one feature of each kind; of the others only places and ids are left to look at."""
+        for kind in scanned.kinds:
+            kinds: tuple[Counter[str], ...] = (self.types, self.classes, self.counted_remarks)
+            before = [Counter(counts) for counts in kinds]
+            self._properties([kind.feature], label, kind.first)
+            for counts, earlier in zip(kinds, before, strict=True):
+                for name, count in (counts - earlier).items():
+                    counts[name] += (kind.count - 1) * count
+        self._count_outside(scanned.extents)
+        self.ids.append((label, 0, scanned.ids))
 
     def _objects(self, features: list[Raw], label: str) -> None:
         for start in range(0, len(features), _BATCH):
@@ -176,8 +200,11 @@ class _Check:
         for number, feature in enumerate(batch, start):
             if feature.nucleus_geometry is not None:
                 _checked_extent(feature.nucleus_geometry, f"{label}[{number}].nucleusGeometry")
+        self._count_outside(np.concatenate([extent, np.reshape(others, (-1, 4))]))
+
+    def _count_outside(self, extents: NDArray[np.float64]) -> None:
         if self.size is not None:
-            x0, y0, x1, y1 = np.concatenate([extent, np.reshape(others, (-1, 4))]).T
+            x0, y0, x1, y1 = extents.T
             outside = (x1 < 0) | (y1 < 0) | (x0 > self.size[0]) | (y0 > self.size[1])
             self.n_outside += int(outside.sum())
 
@@ -307,22 +334,27 @@ def _no_garbage_collection() -> Iterator[None]:
 
 def read_contents(path: Path) -> Iterator[tuple[str, bytes]]:
     """Where and what: the JSON of each collection in a file."""
+    return _read_each(path, lambda content: content)
+
+
+def _read_each(path: Path, look: Callable[[bytes], Looked]) -> Iterator[tuple[str, Looked]]:
+    """Yield where each collection of a file is, and what `look` makes of it, in threads."""
     if not path.is_file():
         fail(str(path), "there is no such file", "check the path")
     if path.suffix == ".zip":
-        yield from _entries(path)
+        yield from _entries(path, look)
     elif path.name.endswith(SUFFIXES):
-        yield str(path), _unpack(str(path), path.read_bytes)
+        yield str(path), look(_unpack(str(path), path.read_bytes))
     else:
         fail(str(path), "QuPath opens no file of this name", f"end it in {', '.join(SUFFIXES)} or .zip")
 
 
-def _entries(path: Path) -> Iterator[tuple[str, bytes]]:
+def _entries(path: Path, look: Callable[[bytes], Looked]) -> Iterator[tuple[str, Looked]]:
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile:
         fail(str(path), "is no zip", "write the file again")
-    with archive, ThreadPoolExecutor(1) as pool:
+    with archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
         if not names:
             fail(str(path), "the zip is empty", "put a .geojson file into it")
@@ -330,16 +362,11 @@ def _entries(path: Path) -> Iterator[tuple[str, bytes]]:
             if not name.endswith(SUFFIXES):
                 fail(f"{path}: {name}", "QuPath skips an entry of this name", "end it in .geojson")
 
-        def read(name: str) -> bytes:
-            return _unpack(f"{path}: {name}", partial(archive.read, name))
+        def read(name: str) -> tuple[str, Looked]:
+            where = f"{path}: {name}"
+            return where, look(_unpack(where, partial(read_entry, archive, name)))
 
-        # Unpacking is a third of the work: the next entry is unpacked while this one is checked.
-        ahead = pool.submit(read, names[0])
-        for name, following in zip(names, [*names[1:], None], strict=True):
-            content = ahead.result()
-            if following is not None:
-                ahead = pool.submit(read, following)
-            yield f"{path}: {name}", content
+        yield from in_turn(read, names)
 
 
 def _unpack(where: str, read: Callable[[], bytes]) -> bytes:
