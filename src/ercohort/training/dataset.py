@@ -16,17 +16,10 @@ from ercohort.errors import InputError
 from ercohort.schema import LABELS
 from ercohort.simulate.tile import Tile, simulate_tile
 from ercohort.training.photometry import photograph
-from ercohort.training.virtual_ihc import (
-    LYMPHOID,
-    SHEET_SCALE,
-    read_outlined_tile,
-    virtual_ihc_tile,
-)
+from ercohort.training.virtual_ihc import LYMPHOID, read_outlined_tile, virtual_ihc_tile
 
 _MIN_VISIBLE = 0.4
 _MIN_SIDE_PX = 4.0
-# Share of the virtual tiles that are made of lymphoid organs, enlarged.
-_SHEETS = 0.12
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class DatasetRecipe:
         Decides every tile.
     """
 
-    n_simulated: int = 300
+    n_simulated: int = 700
     n_virtual: int = 3000
     n_validation: int = 60
     tile_px: int = 320
@@ -99,7 +92,6 @@ class _Job:
     seed: int
     size: int
     sources: tuple[Path, ...] = ()
-    enlarge: float = 1.0
 
 
 def _simulated_jobs(folder: Path, recipe: DatasetRecipe) -> list[_Job]:
@@ -111,55 +103,31 @@ def _simulated_jobs(folder: Path, recipe: DatasetRecipe) -> list[_Job]:
 
 
 def _virtual_jobs(folder: Path, nuinsseg: Path, recipe: DatasetRecipe) -> list[_Job]:
-    kinds = [_Sources.of(nuinsseg, recipe.seed, lymphoid=lymphoid) for lymphoid in (False, True)]
-    if not kinds[0].paths:
+    paths = sorted(
+        path for path in nuinsseg.glob("*.jpg") if not any(organ in path.name for organ in LYMPHOID)
+    )
+    if not paths:
         raise InputError(f"{nuinsseg}: no .jpg tiles; give the folder that holds the NuInsSeg tiles")
     rng = np.random.default_rng([recipe.seed, 0x50])
+    order = rng.permutation(len(paths))
+    # Every 20th source is kept for validation, so that no nucleus is in both sets.
+    held_out = order[::20]
+    used = np.setdiff1d(order, held_out) if len(paths) > 1 else order
+    # Crowded tiles more often than empty ones: there is more to learn from.
+    weights = np.sqrt([1 + len(path.with_suffix(".txt").read_text().splitlines()) for path in paths])
     first = recipe.seed * 1_000_000 + 500_000
     jobs = []
     for k in range(recipe.n_virtual + recipe.n_validation):
-        split = "train" if k < recipe.n_virtual else "val"
-        sheet = bool(rng.random() < _SHEETS and kinds[1].paths)
-        sources = kinds[sheet].draw(rng, split)
-        enlarge = SHEET_SCALE if sheet else 1.0
-        jobs.append(_Job(folder, split, f"virtual_{k:05d}", first + k, recipe.tile_px, sources, enlarge))
+        split, pool = ("train", used) if k < recipe.n_virtual else ("val", held_out)
+        sources = tuple(paths[i] for i in rng.choice(pool, 4, p=weights[pool] / weights[pool].sum()))
+        jobs.append(_Job(folder, split, f"virtual_{k:05d}", first + k, recipe.tile_px, sources))
     return jobs
-
-
-@dataclass(frozen=True)
-class _Sources:
-    """Outlined tiles of one kind of organ, how often each is drawn, and which are kept for validation."""
-
-    paths: list[Path]
-    weights: NDArray[np.float64]
-    held_out: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, folder: Path, seed: int, *, lymphoid: bool) -> _Sources:
-        paths = [
-            path for path in sorted(folder.glob("*.jpg"))
-            if any(organ in path.name for organ in LYMPHOID) == lymphoid
-        ]  # fmt: skip
-        # Crowded tiles more often than empty ones: there is more to learn from.
-        counts = [len(path.with_suffix(".txt").read_text().splitlines()) for path in paths]
-        # Every 20th source is kept for validation, so that no nucleus is in both sets.
-        held_out = np.zeros(len(paths), bool)
-        held_out[np.random.default_rng([seed, 0x51]).permutation(len(paths))[::20]] = True
-        return cls(paths, np.sqrt(1.0 + np.array(counts, float)), held_out)
-
-    def draw(self, rng: np.random.Generator, split: str) -> tuple[Path, ...]:
-        """Four sources; a folder of one tile serves both splits."""
-        chosen = self.held_out == (split == "val")
-        if not chosen.any():
-            chosen = ~chosen
-        weights = np.where(chosen, self.weights, 0.0)
-        return tuple(self.paths[i] for i in rng.choice(len(self.paths), 4, p=weights / weights.sum()))
 
 
 def _make_tile(job: _Job) -> None:
     if job.sources:
         sources = [read_outlined_tile(path) for path in job.sources]
-        tile = virtual_ihc_tile(sources, job.seed, size=job.size, enlarge=job.enlarge)
+        tile = virtual_ihc_tile(sources, job.seed, size=job.size)
     else:
         tile = simulate_tile(job.seed, size=job.size)
     _write_tile(job.folder, job.split, job.name, tile, job.seed)

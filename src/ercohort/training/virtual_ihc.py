@@ -29,10 +29,8 @@ _SPINDLE_RATIO = 3.2
 # nuclei hold up to _MAX_DIRT of DAB that is not specific.
 _MIN_DAB = 0.19
 _MAX_DIRT = 0.13
-# Organs of lymphocytes: shown at their own size, what must not count would be labelled.
+# Organs of lymphocytes: what must not count would be labelled.
 LYMPHOID = ("spleen", "thymus")
-# How many times their own size lymphocytes are shown, to stand for a sheet of small round tumour nuclei.
-SHEET_SCALE = 1.45
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def _random_colours(
 
 def virtual_ihc_tile(
     sources: Sequence[OutlinedTile], seed: int, *, size: int = 320, mpp: float = 0.25,
-    percent_positive: float | None = None, enlarge: float = 1.0,
+    percent_positive: float | None = None,
 ) -> Tile:  # fmt: skip
     """Repaint parts of outlined tiles as one IHC tile, deterministic by `seed`.
 
@@ -160,16 +158,14 @@ def virtual_ihc_tile(
     size
         Side of the result, pixels.
     mpp
-        Scale of the sources, µm per pixel; the result has 0.33 to 0.66.
+        Scale of the sources, µm per pixel; the result has 0.38 to 0.66.
     percent_positive
         Share of positive nuclei, 0 to 100; drawn at random if not given.
-    enlarge
-        How many times its own size everything is shown.
     """
     rng = np.random.default_rng([seed, 0x40])
     share = float(rng.beta(0.6, 0.9)) if percent_positive is None else percent_positive / 100.0
     stain = _random_stain(rng, share)
-    target_mpp = float(np.exp(rng.uniform(np.log(0.33), np.log(0.66))))
+    target_mpp = float(rng.uniform(0.38, 0.66))
     split = rng.integers(round(0.37 * size), round(0.63 * size) + 1, 2)
     planes = np.zeros((size, size, 2), np.float32)
     boxes, positive = [np.empty((0, 4))], [np.empty(0, bool)]
@@ -177,7 +173,7 @@ def virtual_ihc_tile(
     for k in range(4):
         (x0, x1), (y0, y1) = edges[0][k % 2 : k % 2 + 2], edges[1][k // 2 : k // 2 + 2]
         part, part_boxes, part_positive = _paint_part(
-            sources[k % len(sources)], (x1 - x0, y1 - y0), target_mpp / (mpp * enlarge), stain, rng
+            sources[k % len(sources)], (x1 - x0, y1 - y0), target_mpp / mpp, stain, rng
         )
         planes[y0:y1, x0:x1] = part
         boxes.append(part_boxes + np.array([x0, y0, x0, y0]))
