@@ -2,8 +2,8 @@
 
     make gpu-bench [BENCH="--slide SLIDE --threads 16 --json FILE"]
 
-Without a slide, one is simulated first: 38,463 x 25,295 px with about 1,550 tiles of tissue and 1.9 million
-nuclei (`--width` and `--height` for a smaller one). Each part runs on the same tiles, in turn, `--repeat`
+Without a slide, the workload of `make bench` is drawn first, 38,463 x 25,295 px with 1.86 million nuclei, or a
+share of its area by `--area`. Each part runs on the same tiles, in turn, `--repeat`
 times; the fastest counts, since other work on the machine only ever adds time.
 
     read      tiles are read and resampled by as many threads, and thrown away
@@ -24,12 +24,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import polars as pl
+from detect import time_reading
+from slides import planted
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -46,21 +47,8 @@ from ercohort.tiles import make_tiles
 from ercohort.tissue import find_tissue
 from tests.gpu.engines import DEFAULT_MODEL, open_pipeline, with_half
 
-SEED_WORKLOAD = {"width": 38_463, "height": 25_295}
 GOALS = {"stage / slowest part": 1.25, "slide, s": 4.0, "device memory, GB": 1.45}
 MIB = 2**20
-
-
-def time_reading(slide: Slide, tiles: pl.DataFrame, tile_px: int, threads: int) -> float:
-    """Seconds for all tiles."""
-
-    def read(row: tuple[int, ...]) -> None:
-        slide.read(*row, size=(tile_px, tile_px))
-
-    begun = perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(read, tiles.select("x", "y", "width", "height").iter_rows()))
-    return perf_counter() - begun
 
 
 def time_device(backend: PipelineBackend, n_batches: int, work: Callable[[Any], None]) -> float:
@@ -112,7 +100,7 @@ def measure(options: argparse.Namespace, path: Path, folder: Path) -> dict[str, 
             times: dict[str, list[float]] = {"read": [], "copy": [], "engine": [], "stage": []}
             results = []
             for _ in range(options.repeat):
-                times["read"].append(time_reading(slide, tiles, tiling.tile_px, options.threads))
+                times["read"].append(len(tiles) * time_reading(slide, tiles, tiling.tile_px, options.threads))
                 times["copy"].append(time_copy(backend, n_batches))
                 times["engine"].append(time_device(backend, n_batches, lambda lane: lane.run_network()))
                 results.append(detect_shard(slide, tiles, tiles, backend, **common))
@@ -206,14 +194,7 @@ def bench(options: argparse.Namespace, folder: Path) -> None:
     """Measure, print, and write the figures as JSON."""
     path = options.slide
     if path is None:
-        from ercohort.simulate import simulate_slide
-
-        path = folder / "simulated.tiff"
-        print(f"simulating {options.width:,} x {options.height:,} px")
-        simulate_slide(
-            path, width=options.width, height=options.height, mpp=0.5, percent_positive=60.0, seed=1,
-            tissue_share=0.5, nuclei_per_mm2=15_000.0, threads=options.threads,
-        )  # fmt: skip
+        path = planted(options.area)
     result = measure(options, path, folder)
     if result["library"].startswith("torch"):
         print("skipped: the whole slide, which needs TensorRT")
@@ -237,8 +218,9 @@ def main() -> None:
     )
     parser.add_argument("--slide", type=Path)
     parser.add_argument("--mpp", type=float)
-    parser.add_argument("--width", type=int, default=SEED_WORKLOAD["width"])
-    parser.add_argument("--height", type=int, default=SEED_WORKLOAD["height"])
+    parser.add_argument(
+        "--area", type=float, default=1.0, help="of the workload's slide, where none is named"
+    )
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--batch", type=int, default=TensorRtSettings().batch)

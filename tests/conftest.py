@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +66,14 @@ def shared_data() -> Path:
 def pillow_as_it_is() -> None:
     """Give each module Pillow's own `Image.open`: ultralytics, once imported, replaces it in the process."""
     Image.open = _OPEN
+
+
+@pytest.fixture
+def no_thread_is_left() -> Iterator[None]:
+    """Fail if a thread of the test outlives it by five seconds."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 5
+    while (left := set(threading.enumerate()) - before) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left, left

@@ -6,9 +6,7 @@ import _thread
 import json
 import random
 import signal
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,7 +29,7 @@ from ercohort.stain import stain_matrix
 from ercohort.tiles import make_tiles
 from tests.tiny_onnx import GOOD_METADATA, SIDE, SPAN, paint, write_detector
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("no_thread_is_left")]
 WHITE = (255.0, 255.0, 255.0)
 DETECT = DetectSettings()
 TILES_128 = TileSettings(tile_px=128, halo_px=32)
@@ -101,16 +99,6 @@ class FailingOracle(OracleBackend):
         if self.where == "collect" and slot.tile and slot.tile.tile_id == 5:
             raise BackendError("the network failed on tile 5")
         return super()._collect(slot)
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    deadline = time.monotonic() + 5
-    while (left := set(threading.enumerate()) - before) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not left, left
 
 
 def lay_tiles(slide: ArraySlide, settings: TileSettings = TILES_128, n_shards: int = 1) -> pl.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -26,22 +26,12 @@ from ercohort.schema import LABELS
 from ercohort.seams import emit
 from tests.unit.gpu.fake_device import FakeContext, FakeDevice, network
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("no_thread_is_left")]
 SIDE = 32
 SHAPE = TileShape(side=SIDE, anchors=anchors(SIDE), classes=2, fp16_input=False)
 DETECT = DetectSettings(score=0.3, nms_iou=0.3)
 SLIDE = (4000, 70)
 MODEL = ModelInfo("", "", "fake", "", 0.5, SIDE, None, LABELS)
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    deadline = time.monotonic() + 5
-    while (left := set(threading.enumerate()) - before) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not left, left
 
 
 def open_pipeline(
