@@ -2,9 +2,9 @@
 
     make gpu-bench [BENCH="--slide SLIDE --threads 16 --json FILE"]
 
-Without a slide, the workload of `make bench` is drawn first, 38,463 x 25,295 px with 1.86 million nuclei, or a
-share of its area by `--area`. Each part runs on the same tiles, in turn, `--repeat`
-times; the fastest counts, since other work on the machine only ever adds time.
+Without a slide, the workload of `make bench` is drawn first, 38,463 x 25,295 px with 1.86 million nuclei, or
+a share of its area by `--area`. Each part runs on the same tiles, in turn, `--repeat` times; the fastest
+counts, since other work on the machine only ever adds time.
 
     read      tiles are read and resampled by as many threads, and thrown away
     copy      tiles go from page-locked memory to the GPU
