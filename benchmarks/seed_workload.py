@@ -124,4 +124,4 @@ def _draw(axes: Axes, seconds: dict[str, float], floors: dict[str, Any]) -> None
     axes.set_yticks(range(3), ["whole run", *alone])
     axes.invert_yaxis()
     axes.set_xlabel("seconds")
-    axes.legend(fontsize=8, ncols=2, loc="lower right", frameon=False)
+    axes.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ercohort import steps
 from ercohort.config import Config
 from ercohort.errors import InputError
 from ercohort.files import read_json
 from ercohort.model import read_model
 from ercohort.sheet import SLIDE_ID
+from ercohort.steps.detect import detect_nuclei
+from ercohort.steps.engine import prepare_engine
+from ercohort.steps.export import draw_pictures, export_geojson
+from ercohort.steps.merge import merge_slide
+from ercohort.steps.tissue import convert_slide, lay_out_tiles, mask_tissue
 
 Report = Callable[[str, int, int], None]
 """Called with (step, done, in all)."""
@@ -57,7 +61,7 @@ def run_slide(
     threads = len(os.sched_getaffinity(0))
     out.mkdir(parents=True, exist_ok=True)
     engine, shard, shard_record = out / "engine.json", out / "shard.parquet", out / "shard.json"
-    steps.prepare_engine(
+    prepare_engine(
         model=config.model,
         backend=config.backend,
         precision=config.precision,
@@ -71,8 +75,8 @@ def run_slide(
     conversion: Path | None = None
     if readable and needs_conversion(path):
         readable, conversion = str(out / "converted.tif"), out / "converted.json"
-        steps.convert_slide(path=path, mpp=mpp, slide=readable, record=conversion)
-    steps.mask_tissue(
+        convert_slide(path=path, mpp=mpp, slide=readable, record=conversion)
+    mask_tissue(
         slide_id=slide_id,
         path=path,
         readable=readable,
@@ -82,8 +86,8 @@ def run_slide(
         folder=out,
     )
     report("tiles", 0, 1)
-    steps.lay_out_tiles(detector_mpp=detector.mpp, n_shards=1, settings=config.tiles, folder=out)
-    steps.detect_nuclei(
+    lay_out_tiles(detector_mpp=detector.mpp, n_shards=1, settings=config.tiles, folder=out)
+    detect_nuclei(
         shard=1,
         model=config.model,
         engine=engine,
@@ -97,7 +101,7 @@ def run_slide(
         progress=lambda done, total: report("nuclei", done, total),
     )
     report("merge", 0, 1)
-    steps.merge_slide(
+    merge_slide(
         detections=[shard],
         records=[shard_record],
         settings=config.detect,
@@ -107,9 +111,9 @@ def run_slide(
     shard.unlink()
     shard_record.unlink()
     report("QuPath file", 0, 1)
-    steps.export_geojson(settings=config.geojson, folder=out)
+    export_geojson(settings=config.geojson, folder=out)
     report("pictures", 0, 1)
-    steps.draw_pictures(folder=out)
+    draw_pictures(folder=out)
     return SlideRun(out, read_json(out / "summary.json")["row"])
 
 

@@ -8,7 +8,7 @@ from ercohort.config import DetectSettings
 from ercohort.errors import Status
 from ercohort.files import read_json, write_json, write_table
 from ercohort.record import SlideRecord, TissueRecord
-from ercohort.steps import merge_slide
+from ercohort.steps.merge import merge_slide
 from tests.unit.test_record import INFO
 
 FAILED_TILE = [3, 0, 0, "cannot be decoded"]

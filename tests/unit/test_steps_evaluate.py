@@ -8,10 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ercohort import schema, steps
+from ercohort import schema
 from ercohort.config import DatasetSettings, DetectSettings, EvaluateSettings, TileSettings, TissueSettings
 from ercohort.files import read_json
+from ercohort.steps.engine import prepare_engine
 from ercohort.steps.evaluate import evaluate_cohort, find_candidates, touches
+from ercohort.steps.tissue import lay_out_tiles, mask_tissue
 from tests.tiny_onnx import THREE_BLUES, THREE_CLASSES, THREE_METADATA, write_detector, write_marked_slide
 
 LABELS = ("Positive", "Weak", "Negative")
@@ -28,13 +30,13 @@ def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("evaluate")
     model = write_detector(root / "three.onnx", metadata=THREE_METADATA, classes=THREE_CLASSES)
     planted = write_marked_slide(root / "slide.tif", TILES)
-    steps.prepare_engine(model=str(model), backend="openvino", precision="f32", output=root / "engine.json")
+    prepare_engine(model=str(model), backend="openvino", precision="f32", output=root / "engine.json")
     folder = root / "results" / "slides" / "S1"
-    steps.mask_tissue(
+    mask_tissue(
         slide_id="S1", path=str(root / "slide.tif"), readable=str(root / "slide.tif"), mpp=None,
         settings=TissueSettings(), folder=folder,
     )  # fmt: skip
-    steps.lay_out_tiles(detector_mpp=0.5, n_shards=2, settings=TileSettings(), folder=folder)
+    lay_out_tiles(detector_mpp=0.5, n_shards=2, settings=TileSettings(), folder=folder)
     (root / "truth" / "S1").mkdir(parents=True)
     rows = [f"{x},{y},{LABELS[index]}" for x, y, index in planted]
     (root / "truth" / "S1" / "points.csv").write_text("\n".join(["x,y,class", *rows]) + "\n")
@@ -109,10 +111,10 @@ def test_a_lower_operating_point_than_the_curve_s_is_kept(run, tmp_path):
 def test_a_slide_that_could_not_be_opened_passes_through(run, tmp_path):
     root, _ = run
     folder = tmp_path / "gone"
-    steps.mask_tissue(
+    mask_tissue(
         slide_id="gone", path="gone.tif", readable=None, mpp=None, settings=TissueSettings(), folder=folder
     )
-    steps.lay_out_tiles(detector_mpp=0.5, n_shards=1, settings=TileSettings(), folder=folder)
+    lay_out_tiles(detector_mpp=0.5, n_shards=1, settings=TileSettings(), folder=folder)
     find_candidates(
         source=folder, truth=root / "truth", model=str(root / "three.onnx"), engine=root / "engine.json",
         detect=DetectSettings(), settings=EvaluateSettings(), tile_px=640, detector_mpp=0.5,

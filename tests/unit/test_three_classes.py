@@ -12,10 +12,16 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from ercohort import schema, steps
+from ercohort import schema
 from ercohort.config import DetectSettings, GeoJSONSettings, TileSettings, TissueSettings
 from ercohort.files import read_json
 from ercohort.geojson import class_colours
+from ercohort.steps.cohort import write_cohort_table
+from ercohort.steps.detect import detect_nuclei
+from ercohort.steps.engine import prepare_engine
+from ercohort.steps.export import draw_pictures, export_geojson
+from ercohort.steps.merge import merge_slide
+from ercohort.steps.tissue import lay_out_tiles, mask_tissue
 from tests.tiny_onnx import SIDE, THREE_CLASSES, THREE_METADATA, write_detector, write_marked_slide
 
 LABELS = ("Positive", "Weak", "Negative")
@@ -30,22 +36,20 @@ def run_steps(folder: Path, model: Path, slide: Path) -> dict[str, Any]:
     shards = range(1, N_SHARDS + 1)
     detections = [folder / f"{shard}.parquet" for shard in shards]
     records = [folder / f"{shard}.json" for shard in shards]
-    steps.prepare_engine(model=str(model), backend="openvino", precision="f32", output=engine)
+    prepare_engine(model=str(model), backend="openvino", precision="f32", output=engine)
     readable = str(slide) if slide.exists() else None
-    steps.mask_tissue(
+    mask_tissue(
         slide_id="S1", path=str(slide), readable=readable, mpp=None, settings=TissueSettings(), folder=folder
     )
-    steps.lay_out_tiles(detector_mpp=0.5, n_shards=N_SHARDS, settings=TileSettings(), folder=folder)
+    lay_out_tiles(detector_mpp=0.5, n_shards=N_SHARDS, settings=TileSettings(), folder=folder)
     for shard, table, record in zip(shards, detections, records, strict=True):
-        steps.detect_nuclei(
+        detect_nuclei(
             shard=shard, model=str(model), engine=engine, settings=detect, tile_px=640, gpu=0, threads=2,
             folder=folder, detections=table, record=record,
         )  # fmt: skip
-    steps.merge_slide(
-        detections=detections, records=records, settings=detect, detector_mpp=0.5, folder=folder
-    )
-    steps.export_geojson(settings=GeoJSONSettings(), folder=folder)
-    steps.draw_pictures(folder=folder)
+    merge_slide(detections=detections, records=records, settings=detect, detector_mpp=0.5, folder=folder)
+    export_geojson(settings=GeoJSONSettings(), folder=folder)
+    draw_pictures(folder=folder)
     return dict(read_json(folder / "summary.json")["row"])
 
 
@@ -83,7 +87,7 @@ def test_the_table_counts_each_class_and_leaves_bad_slides_empty(run, tmp_path):
     gone = run_steps(tmp_path, folder / "three.onnx", tmp_path / "gone.tif")
     assert gone["status"] == "missing"
     assert pl.read_parquet(tmp_path / "nuclei.parquet").schema["label"] == pl.Enum(LABELS)
-    steps.write_cohort_table(
+    write_cohort_table(
         summaries=[tmp_path / "summary.json", folder / "summary.json"],
         sheet=[{"slide_id": "gone", "block": "A1"}, {"slide_id": "S1", "block": "A2"}],
         output=tmp_path / "cohort_er.csv",

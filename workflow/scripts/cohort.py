@@ -1,7 +1,7 @@
 """Write the table of the cohort."""
 
 from ercohort.logs import job_log
-from ercohort.steps import write_cohort_table
+from ercohort.steps.cohort import write_cohort_table
 
 with job_log(snakemake.log[0]):
     write_cohort_table(

@@ -1,7 +1,7 @@
 """Turn a flat picture into a tiled slide."""
 
 from ercohort.logs import job_log
-from ercohort.steps import convert_slide
+from ercohort.steps.tissue import convert_slide
 
 with job_log(snakemake.log[0]):
     convert_slide(

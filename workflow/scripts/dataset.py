@@ -5,7 +5,7 @@ from pathlib import Path
 from ercohort.config import Config
 from ercohort.logs import job_log
 from ercohort.sheet import read_sheet
-from ercohort.steps import build_labelled_dataset
+from ercohort.steps.dataset import build_labelled_dataset
 
 with job_log(snakemake.log[0]):
     build_labelled_dataset(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ercohort.config import DetectSettings
 from ercohort.logs import job_log
-from ercohort.steps import detect_nuclei
+from ercohort.steps.detect import detect_nuclei
 
 with job_log(snakemake.log[0]):
     detect_nuclei(

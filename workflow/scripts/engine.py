@@ -2,7 +2,7 @@
 
 from ercohort.config import TensorRtSettings
 from ercohort.logs import job_log
-from ercohort.steps import prepare_engine
+from ercohort.steps.engine import prepare_engine
 
 with job_log(snakemake.log[0]):
     prepare_engine(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ercohort.config import Config
 from ercohort.logs import job_log
-from ercohort.steps import evaluate_cohort
+from ercohort.steps.evaluate import evaluate_cohort
 
 with job_log(snakemake.log[0]):
     config = Config(**snakemake.params.config)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ercohort.config import Config
 from ercohort.logs import job_log
-from ercohort.steps import export_detector
+from ercohort.steps.export_model import export_detector
 
 with job_log(snakemake.log[0]):
     export_detector(

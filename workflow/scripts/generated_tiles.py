@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ercohort.logs import job_log
-from ercohort.steps import generate_tiles
+from ercohort.steps.train import generate_tiles
 
 # The processes that make the tiles import this file anew.
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ercohort.config import GeoJSONSettings
 from ercohort.logs import job_log
-from ercohort.steps import export_geojson
+from ercohort.steps.export import export_geojson
 
 with job_log(snakemake.log[0]):
     export_geojson(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ercohort.config import DetectSettings
 from ercohort.logs import job_log
-from ercohort.steps import merge_slide
+from ercohort.steps.merge import merge_slide
 
 with job_log(snakemake.log[0]):
     merge_slide(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ercohort.config import Config
 from ercohort.logs import job_log
-from ercohort.steps import prelabel_slide
+from ercohort.steps.prelabel import prelabel_slide
 
 with job_log(snakemake.log[0]):
     prelabel_slide(

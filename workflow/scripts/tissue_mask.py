@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ercohort.config import TissueSettings
 from ercohort.logs import job_log
-from ercohort.steps import mask_tissue
+from ercohort.steps.tissue import mask_tissue
 
 with job_log(snakemake.log[0]):
     mask_tissue(

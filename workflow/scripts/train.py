@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ercohort.config import Config
 from ercohort.logs import job_log
-from ercohort.steps import train_detector
+from ercohort.steps.train import train_detector
 
 with job_log(snakemake.log[0]):
     config = Config(**snakemake.params.config)

@@ -17,7 +17,7 @@ from ercohort.gpu.flavour import Flavour, Log
 from ercohort.gpu.profile import make_profile
 from ercohort.model import ModelInfo, fp16_file, read_model
 from ercohort.preflight import backend_line, check_run
-from ercohort.steps import prepare_engine
+from ercohort.steps.engine import prepare_engine
 from tests.tiny_onnx import GOOD_METADATA, THREE_CLASSES, THREE_METADATA, write_detector
 from tests.unit.gpu.engines import ADA
 

@@ -23,7 +23,8 @@ from ercohort.gpu.pipeline import PipelineBackend
 from ercohort.model import ModelInfo, read_model
 from ercohort.record import SlideRecord, TissueRecord
 from ercohort.schema import DETECTIONS
-from ercohort.steps import detect_nuclei, merge_slide
+from ercohort.steps.detect import detect_nuclei
+from ercohort.steps.merge import merge_slide
 from tests.tiny_onnx import GOOD_METADATA, write_detector
 from tests.unit.gpu.fake_device import FakeContext, FakeDevice
 from tests.unit.test_detect import ArraySlide, lay_tiles

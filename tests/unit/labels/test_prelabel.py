@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ercohort import steps
 from ercohort.config import Config, DetectSettings, TileSettings
 from ercohort.errors import InputError, ModelError, SlideError, Status
 from ercohort.geojson_validate import validate_geojson
@@ -17,7 +16,9 @@ from ercohort.labels.region_file import region_of
 from ercohort.oracle import OracleBackend
 from ercohort.record import SlideRecord, TissueRecord
 from ercohort.simulate.slide import simulate_slide
+from ercohort.steps.engine import prepare_engine
 from ercohort.steps.prelabel import prelabel_slide
+from ercohort.steps.tissue import mask_tissue
 from tests.slides import write_scn
 from tests.tiny_onnx import THREE_CLASSES, THREE_METADATA, write_detector, write_marked_slide
 from tests.unit.labels.test_finder import paint
@@ -152,7 +153,7 @@ def configured(tmp_path, **sections):
 def prepared(folder, path, config, slide_id="S1"):
     """Take a slide as far as the prelabel step expects it."""
     folder.mkdir()
-    steps.mask_tissue(
+    mask_tissue(
         slide_id=slide_id, path=str(path), readable=str(path), mpp=None, settings=config.tissue, folder=folder
     )
     return folder
@@ -197,7 +198,7 @@ def marked(tmp_path):
     )
     folder = prepared(tmp_path / "S1", tmp_path / "S1.tiff", config)
     engine = tmp_path / "engine.json"
-    steps.prepare_engine(model=config.model, backend="openvino", precision="f32", output=engine)
+    prepare_engine(model=config.model, backend="openvino", precision="f32", output=engine)
     return config, folder, engine, planted
 
 
