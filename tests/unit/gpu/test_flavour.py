@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
+import ercohort.gpu
 from ercohort.errors import BackendError
 from ercohort.gpu.build import build_plan
 from ercohort.gpu.flavour import find_flavour
@@ -121,7 +123,10 @@ def test_a_severity_below_a_warning_is_not_kept(monkeypatch: pytest.MonkeyPatch)
 
 def test_nothing_of_the_gpu_is_imported_before_it_is_used() -> None:
     """The package's modules are imported where neither CUDA nor TensorRT is installed."""
-    names = ["probe", "lease", "locks", "flavour", "profile", "build", "engine", "engine_store", "smoke"]
+    names = [f"ercohort.gpu.{module.name}" for module in pkgutil.iter_modules(ercohort.gpu.__path__)]
+    names.append("ercohort.backends.tensorrt")
     code = "import sys\nfor name in ('cuda', 'tensorrt', 'tensorrt_rtx'): sys.modules[name] = None\n"
-    code += "\n".join(f"import ercohort.gpu.{name}" for name in names)
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code += "".join(f"import {name}\n" for name in names) + "print('imported')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("imported", "")
+    assert len(names) > 12
