@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @contextmanager
@@ -52,6 +53,6 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 def write_table(path: str | os.PathLike[str], table: pl.DataFrame, schema: dict[str, Any]) -> None:
     """Write a Parquet file whose columns are exactly those of `schema`, in that order (zstd)."""
-    table = table.select([pl.col(name).cast(dtype) for name, dtype in schema.items()])
+    table = table.select(table.get_column(name).cast(dtype) for name, dtype in schema.items())
     with atomic_path(path) as temporary:
         table.write_parquet(temporary, compression="zstd")

@@ -17,7 +17,8 @@ from ercohort.steps.detect import detect_nuclei
 from ercohort.steps.engine import prepare_engine
 from ercohort.steps.export import draw_pictures, export_geojson
 from ercohort.steps.merge import merge_slide
-from ercohort.steps.tissue import convert_slide, lay_out_tiles, mask_tissue
+from ercohort.steps.tiles import lay_out_tiles
+from ercohort.steps.tissue import convert_slide, mask_tissue
 
 Report = Callable[[str, int, int], None]
 """Called with (step, done, in all)."""

@@ -13,7 +13,8 @@ from ercohort.config import DatasetSettings, DetectSettings, EvaluateSettings, T
 from ercohort.files import read_json
 from ercohort.steps.engine import prepare_engine
 from ercohort.steps.evaluate import evaluate_cohort, find_candidates, touches
-from ercohort.steps.tissue import lay_out_tiles, mask_tissue
+from ercohort.steps.tiles import lay_out_tiles
+from ercohort.steps.tissue import mask_tissue
 from tests.tiny_onnx import THREE_BLUES, THREE_CLASSES, THREE_METADATA, write_detector, write_marked_slide
 
 LABELS = ("Positive", "Weak", "Negative")

@@ -21,7 +21,8 @@ from ercohort.steps.detect import detect_nuclei
 from ercohort.steps.engine import prepare_engine
 from ercohort.steps.export import draw_pictures, export_geojson
 from ercohort.steps.merge import merge_slide
-from ercohort.steps.tissue import lay_out_tiles, mask_tissue
+from ercohort.steps.tiles import lay_out_tiles
+from ercohort.steps.tissue import mask_tissue
 from tests.tiny_onnx import SIDE, THREE_CLASSES, THREE_METADATA, write_detector, write_marked_slide
 
 LABELS = ("Positive", "Weak", "Negative")

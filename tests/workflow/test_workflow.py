@@ -121,7 +121,7 @@ def test_adding_a_row_runs_one_slide_and_the_table(cohort, slides):
     assert jobs.pop("cohort") == 1
     jobs.pop("all")
     assert set(jobs) == {
-        "tissue_mask", "tile_manifest", "detect_shard", "merge", "geojson", "overlay",
+        "tissue_mask", "tile_manifest", "detect_shard", "merge", "geojson_overlay",
     }  # fmt: skip
     assert set(jobs.values()) == {1}
 
@@ -154,7 +154,7 @@ def test_a_second_config_changes_only_what_it_names(cohort):
     folder, _ = cohort
     (folder.path / "other.yaml").write_text("geojson:\n  frame: slide\ndetect:\n")
     jobs = ran(folder.snakemake("--dry-run", "--configfile", "config/config.yaml", "other.yaml"))
-    assert jobs == {"geojson": 6, "all": 1}
+    assert jobs == {"geojson_overlay": 6, "all": 1}
 
 
 def test_a_slide_that_appears_runs_alone(cohort, slides):

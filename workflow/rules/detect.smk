@@ -6,7 +6,6 @@ rule detect_shard:
         slide="results/slides/{slide}/slide.json",
         tiles="results/slides/{slide}/tiles.parquet",
         engine="results/engine/engine.json",
-        model=ancient(MODEL.path),
     output:
         detections=temp("results/slides/{slide}/shards/{scatteritem}.parquet"),
         record=temp("results/slides/{slide}/shards/{scatteritem}.json"),
@@ -24,6 +23,7 @@ rule detect_shard:
         mem_mb=2000,
         runtime=240,
     params:
+        model=MODEL.path,
         detect=CONFIG.detect.model_dump(exclude={"max_failed_share", "min_dab_od"}),
         tile_px=CONFIG.tiles.tile_px,
         version=STEP_VERSION["detect_shard"],

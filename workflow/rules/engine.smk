@@ -2,8 +2,6 @@
 
 
 rule engine:
-    input:
-        model=ancient(MODEL.path),
     output:
         "results/engine/engine.json",
     log:
@@ -18,6 +16,7 @@ rule engine:
         mem_mb=8000,
         runtime=60,
     params:
+        model=MODEL.path,
         model_sha256=MODEL.sha256,
         backend=CONFIG.backend,
         precision=CONFIG.precision,

@@ -7,7 +7,6 @@ rule candidates:
         truth=slide_truth,
         tiles="results/slides/{slide}/tiles.parquet",
         engine="results/engine/engine.json",
-        model=ancient(MODEL.path),
     output:
         slide="results/evaluate/slides/{slide}/slide.json",
         tiles="results/evaluate/slides/{slide}/tiles.parquet",
@@ -25,6 +24,7 @@ rule candidates:
         mem_mb=2000,
         runtime=240,
     params:
+        model=MODEL.path,
         config=settings("detect", "tiles", "evaluate", "dataset", "geojson"),
         detector_mpp=MODEL.mpp,
         version=STEP_VERSION["candidates"],

@@ -1,16 +1,20 @@
-# What a person opens: the QuPath file and the pictures.
+# What a person opens: the QuPath file and the pictures. One job, since starting another costs more than drawing.
 
 
-rule geojson:
+rule geojson_overlay:
     input:
         slide="results/slides/{slide}/slide.json",
+        mask="results/slides/{slide}/tissue.png",
         nuclei="results/slides/{slide}/nuclei.parquet",
+        summary="results/slides/{slide}/summary.json",
     output:
-        "results/slides/{slide}/nuclei.geojson.zip",
+        geojson="results/slides/{slide}/nuclei.geojson.zip",
+        overlay="results/slides/{slide}/overlay.jpg",
+        heatmap="results/slides/{slide}/heatmap.png",
     log:
-        "results/logs/{slide}/geojson.log",
+        "results/logs/{slide}/geojson_overlay.log",
     benchmark:
-        "results/benchmarks/{slide}/geojson.tsv"
+        "results/benchmarks/{slide}/geojson_overlay.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -19,35 +23,8 @@ rule geojson:
         runtime=30,
     params:
         geojson=CONFIG.geojson.model_dump(),
-        version=STEP_VERSION["geojson"],
+        version=STEP_VERSION["geojson_overlay"],
     message:
-        "{wildcards.slide}: writing and checking the QuPath file"
+        "{wildcards.slide}: writing and checking the QuPath file, drawing the overlay"
     script:
-        "../scripts/geojson.py"
-
-
-rule overlay:
-    input:
-        slide="results/slides/{slide}/slide.json",
-        mask="results/slides/{slide}/tissue.png",
-        nuclei="results/slides/{slide}/nuclei.parquet",
-        summary="results/slides/{slide}/summary.json",
-    output:
-        overlay="results/slides/{slide}/overlay.jpg",
-        heatmap="results/slides/{slide}/heatmap.png",
-    log:
-        "results/logs/{slide}/overlay.log",
-    benchmark:
-        "results/benchmarks/{slide}/overlay.tsv"
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        version=STEP_VERSION["overlay"],
-    message:
-        "{wildcards.slide}: drawing the overlay"
-    script:
-        "../scripts/overlay.py"
+        "../scripts/geojson_overlay.py"

@@ -11,7 +11,7 @@ with job_log(snakemake.log[0]):
     find_candidates(
         source=Path(snakemake.input.slide).parent,
         truth=snakemake.input.truth,
-        model=snakemake.input.model,
+        model=snakemake.params.model,
         engine=snakemake.input.engine,
         detect=config.detect,
         settings=config.evaluate,

@@ -9,7 +9,7 @@ from ercohort.steps.detect import detect_nuclei
 with job_log(snakemake.log[0]):
     detect_nuclei(
         shard=int(snakemake.wildcards.scatteritem.split("-of-")[0]),
-        model=snakemake.input.model,
+        model=snakemake.params.model,
         engine=snakemake.input.engine,
         settings=DetectSettings(**snakemake.params.detect),
         tile_px=snakemake.params.tile_px,

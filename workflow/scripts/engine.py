@@ -6,7 +6,7 @@ from ercohort.steps.engine import prepare_engine
 
 with job_log(snakemake.log[0]):
     prepare_engine(
-        model=snakemake.input.model,
+        model=snakemake.params.model,
         backend=snakemake.params.backend,
         precision=snakemake.params.precision,
         output=snakemake.output[0],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ercohort.config import TileSettings
 from ercohort.logs import job_log
-from ercohort.steps.tissue import lay_out_tiles
+from ercohort.steps.tiles import lay_out_tiles
 
 with job_log(snakemake.log[0]):
     lay_out_tiles(

@@ -1,20 +1,14 @@
-"""From a slide file to the tiles that hold tissue; every way a slide can be bad ends here as a status."""
+"""From a slide file to its tissue; every way a slide can be bad ends here as a status."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
-
-from ercohort import schema
-from ercohort.config import TileSettings, TissueSettings
+from ercohort.config import TissueSettings
 from ercohort.errors import SlideError, Status
-from ercohort.files import atomic_path, read_json, write_json, write_table
+from ercohort.files import atomic_path, read_json, write_json
 from ercohort.record import SlideRecord, TissueRecord, slide_trouble
-
-LOGGER = logging.getLogger("ercohort")
 
 
 def convert_slide(*, path: str, mpp: float | None, slide: str | Path, record: str | Path) -> None:
@@ -93,27 +87,3 @@ def _readable(path: str, readable: str | None, conversion: str | Path | None) ->
         if result["status"] != Status.OK:
             raise SlideError(Status(result["status"]), result["message"])
     return readable
-
-
-def lay_out_tiles(*, detector_mpp: float, n_shards: int, settings: TileSettings, folder: Path) -> None:
-    """Write `tiles.parquet`: the tiles whose core touches tissue; none for a slide with a bad status."""
-    from ercohort.tiles import make_tiles
-    from ercohort.tissue import load_tissue_mask
-
-    record = SlideRecord.read(folder / "slide.json")
-    tiles = pl.DataFrame(schema=schema.TILES)
-    if record.status is Status.OK and record.info and record.tissue:
-        tiles = make_tiles(
-            width=record.info.width,
-            height=record.info.height,
-            bounds=record.info.bounds,
-            slide_mpp=record.info.mpp,
-            detector_mpp=detector_mpp,
-            settings=settings,
-            mask=load_tissue_mask(folder / "tissue.png"),
-            downsample_x=record.tissue.downsample_x,
-            downsample_y=record.tissue.downsample_y,
-            n_shards=n_shards,
-        )
-    LOGGER.info("%s: %d tiles in %d shards", record.slide_id, len(tiles), n_shards)
-    write_table(folder / "tiles.parquet", tiles, schema.TILES)

@@ -1,0 +1,12 @@
+"""Write the QuPath file of one slide, read it as QuPath would, and draw the pictures."""
+
+from pathlib import Path
+
+from ercohort.config import GeoJSONSettings
+from ercohort.logs import job_log
+from ercohort.steps.export import draw_pictures, export_geojson
+
+with job_log(snakemake.log[0]):
+    folder = Path(snakemake.input.slide).parent
+    export_geojson(settings=GeoJSONSettings(**snakemake.params.geojson), folder=folder)
+    draw_pictures(folder=folder)
