@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from ercohort import files
@@ -93,3 +94,18 @@ def test_a_task_reports_its_own_time_and_memory():
     assert 0.0 < done["seconds"] < done["wall"]
     assert 50.0 < done["peak_mb"] < 2000.0
     assert files.__file__  # the package under test is the one beside the benchmark
+
+
+def test_a_row_that_is_not_what_was_put_on_disk_is_named():
+    from thousand import Planned, wrong_rows
+
+    planned = [Planned("a", "good"), Planned("b", "glass"), Planned("c", "cut off")]
+    told = {"slide_id": ["a", "b", "c"], "status": ["ok", "no_tissue", "unreadable"]}
+    assert wrong_rows(pl.DataFrame(told), planned) == []
+    assert wrong_rows(pl.DataFrame({**told, "status": ["ok", "ok", "unreadable"]}), planned) == [
+        "b (glass): ok"
+    ]
+    assert wrong_rows(pl.DataFrame(told)[:2], planned)[0] == "c (cut off): no row"
+    assert wrong_rows(pl.DataFrame(told)[::-1], planned) == [
+        "the rows are not those of the sheet, in its order"
+    ]
