@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -13,6 +12,7 @@ import polars as pl
 
 from ercohort.errors import InputError, Status
 from ercohort.files import atomic_path
+from ercohort.inert import one_line, safe_text
 from ercohort.schema import CLASS_COUNT, COHORT_COLUMNS
 from ercohort.scoring import HIGH_PERCENT, LOW_PERCENT
 
@@ -34,11 +34,6 @@ WHOLE = (
     "n_nuclei", "n_positive", "n_negative", "n_weak", "n_moderate", "n_strong",
     "allred_proportion", "allred_intensity", "allred_total", "n_tiles", "n_tiles_failed",
 )  # fmt: skip
-
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
-# A semicolon begins a new cell where a spreadsheet takes it for the separator.
-FORMULA = re.compile(r"(^|;)(\s*\"?\s*)(?=[=+\-@\uff0b\uff0d\uff1d\uff20])")
 
 
 def make_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -76,12 +71,7 @@ def make_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 def write_cohort(path: str | PathLike[str], rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """Write the cohort table as CSV (UTF-8, comma, one line per slide) and return it.
 
-    Text cannot act in a spreadsheet: a cell that begins with `=`, `+`, `-` or `@` gets a leading single
-    quote, unless it is a plain number, and control characters (tabs, line ends) become spaces.
-
-    References
-    ----------
-    OWASP, CSV Injection.
+    Text cannot act in a spreadsheet: see `inert.safe_text`.
     """
     table = make_table(rows)
     text = [name for name, dtype in table.schema.items() if dtype == pl.String]
@@ -127,19 +117,6 @@ def require_good_slides(path: str | PathLike[str]) -> None:
             f"strict is true and {len(bad)} slides need attention: {', '.join(bad)}; {path} is complete, "
             "its messages name the cures"
         )
-
-
-def safe_text(text: str) -> str:
-    """Make text harmless in a spreadsheet and a terminal: one line, and no formula."""
-    flat = one_line(text)
-    if NUMBER.fullmatch(flat):
-        return flat
-    return FORMULA.sub(r"\1'\2", flat)
-
-
-def one_line(text: str) -> str:
-    """Replace control characters, line ends included, by single spaces."""
-    return CONTROL.sub(" ", text).strip()
 
 
 def round_percent(percent: float) -> float:

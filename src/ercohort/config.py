@@ -7,19 +7,36 @@ and `workflow/schemas/config.schema.json` is generated from them for editors.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ercohort.errors import InputError
+from ercohort.files import read_text
+from ercohort.inert import first_few, is_inert, shown
+
+MAX_BYTES = 1_000_000
+"""Of a config file."""
+
+MAX_ALIASES = 10
+"""YAML aliases (`*name`) in a config file: a few lines of them can stand for more than any memory holds."""
 
 
 class Settings(BaseModel):
     """Base of all settings: unknown keys are errors, values cannot change after they are read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _is_plain_text(cls, value: Any) -> Any:
+        for text in _texts(value):
+            if not is_inert(text):
+                raise ValueError("a control or hidden character, or a space at an end, is in it; remove it")
+        return value
 
 
 class TissueSettings(Settings):
@@ -237,18 +254,36 @@ def check_config(values: dict[str, Any], source: str = "config/config.yaml") -> 
         return Config.model_validate(given)
     except ValidationError as error:
         lines = [f"{source}: {_explain(item)}" for item in error.errors()]
-        raise InputError("\n".join(lines)) from None
+        raise InputError(*first_few(lines)) from None
 
 
 def load_config(path: str | Path) -> Config:
-    """Read and check a YAML config file."""
+    """Read and check a YAML config file.
+
+    Raises
+    ------
+    InputError
+        It cannot be read; or see `check_config`.
+    """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+        values = _load_yaml(read_text(path, MAX_BYTES)) or {}
+    except RecursionError:
+        raise InputError(f"{path}: cannot be read as YAML: it is nested too deep; correct it") from None
+    # The reader of YAML words its own errors, but not those of a date or a number that cannot be.
+    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path}: cannot be read as YAML: {reason}; correct it") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: must hold `key: value` lines; see config/README.md")
     return check_config(values, str(path))
+
+
+def _load_yaml(text: str) -> Any:
+    """Read YAML without Python objects, and without aliases of aliases that grow without end."""
+    aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
+    if aliases > MAX_ALIASES:
+        raise ValueError(f"it has {aliases} aliases (*name), {MAX_ALIASES} at most")
+    return yaml.safe_load(text)
 
 
 def _explain(item: Any) -> str:
@@ -256,8 +291,21 @@ def _explain(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         close = difflib.get_close_matches(str(item["loc"][-1]), _keys_beside(item["loc"]), n=1)
         hint = f"; did you mean `{close[0]}`?" if close else "; config/README.md lists the keys"
-        return f"`{key}` is not a known key{hint}"
-    return f"`{key}` is {item['input']!r}: {item['msg'][0].lower() + item['msg'][1:]}; see config/README.md"
+        return f"`{key[:80]}` is not a known key{hint}"
+    said, value = item["msg"].removeprefix("Value error, "), item["input"]
+    # Lists and sections are not shown: they may hold one another many times over.
+    is_what = "" if isinstance(value, dict | list) else f" is {shown(value)}"
+    return f"`{key[:80]}`{is_what}: {said[0].lower() + said[1:]}; see config/README.md"
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts of a checked value: itself, or those in its list or mapping."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for pair in value.items() for text in pair if isinstance(text, str))
+    elif isinstance(value, list):
+        yield from (text for text in value if isinstance(text, str))
 
 
 def _keys_beside(location: tuple[Any, ...]) -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from ercohort.inert import cut, one_line
+
 
 class Status(StrEnum):
     """What became of a slide; the `status` column of the cohort table."""
@@ -28,7 +30,17 @@ class Status(StrEnum):
 
 
 class ErcohortError(Exception):
-    """Base of all errors that ercohort raises on purpose."""
+    """Base of all errors that ercohort raises on purpose.
+
+    Parameters
+    ----------
+    lines
+        The message: one line for each mistake. Names in it come from outside; whatever would steer a screen
+        or begin another line is taken out, and a line is cut where nobody would read on.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(cut(one_line(line)) for line in lines))
 
 
 class InputError(ErcohortError):
@@ -65,4 +77,4 @@ class SlideError(ErcohortError):
     def __init__(self, status: Status, message: str) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
+        self.message = str(self)

@@ -12,6 +12,7 @@ from ercohort.annotated import Annotated
 from ercohort.evaluate import Evaluation, SlideEvaluation, write_evaluation
 from ercohort.evaluation_report import format_evaluation, plot_agreement
 from ercohort.files import atomic_path
+from ercohort.inert import safe_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -72,8 +73,10 @@ def write_slides(path: str | PathLike[str], evaluation: Evaluation) -> None:
         {name: [row.get(name) for row in sorted(rows, key=lambda row: row["slide_id"])] for name in names},
         strict=False,
     )
+    # Slides are named after folders of the truth here, which no sheet has checked.
+    table = table.with_columns(pl.col(pl.String).map_elements(safe_text, return_dtype=pl.String))
     with atomic_path(path) as temporary:
-        table.write_csv(temporary)
+        table.rename({name: safe_text(name) for name in names}).write_csv(temporary)
 
 
 def _row(slide: SlideEvaluation) -> dict[str, Any]:

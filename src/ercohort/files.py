@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -37,6 +38,28 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def read_text(path: str | os.PathLike[str], most_bytes: int) -> str:
+    """Read a small text file (UTF-8, with or without its mark).
+
+    Raises
+    ------
+    OSError
+        It cannot be read; it is no regular file, which may not end; or it is larger than `most_bytes`.
+    UnicodeDecodeError
+        It is no UTF-8.
+    """
+    file = Path(path)
+    if "\0" in str(path) or not file.exists():
+        raise FileNotFoundError(errno.ENOENT, "no such file")
+    if not file.is_file():
+        raise OSError(errno.EINVAL, "it is no file")
+    with file.open("rb") as opened:
+        content = opened.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {most_bytes / 1e6:.0f} MB")
+    return content.decode("utf-8-sig")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -179,19 +179,19 @@ def _slots(feature: bytes) -> list[tuple[int, int, int]] | None:
 
 def _is_read_there(feature: bytes, slots: list[tuple[int, int, int]]) -> bool:
     """Put other numbers and another id into the places, and see them come out of the decoder."""
-    changed, at = b"", 0
+    changed, at = [], 0
     numbers: dict[int, list[float]] = {_COORDINATE: [], _MEASUREMENT: []}
     for number, (start, end, slot) in enumerate(slots):
-        changed += feature[at:start]
+        changed.append(feature[at:start])
         if slot == _UUID:
-            changed += _SAMPLE_ID.encode()
+            changed.append(_SAMPLE_ID.encode())
         else:
             numbers[slot].append(number + 0.5)
-            changed += b"%d.5" % number
+            changed.append(b"%d.5" % number)
         at = end
     try:
         _FEATURE.decode(feature)
-        decoded = _FEATURE.decode(changed + feature[at:])
+        decoded = _FEATURE.decode(b"".join([*changed, feature[at:]]))
     except NOT_JSON:
         return False
     geometry, properties = decoded.geometry, decoded.properties

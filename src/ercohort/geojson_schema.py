@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NULL = Raw(b"null")
-NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
-"""What decoding raises; the second where the text is no UTF-8."""
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises: the last two where the text is no UTF-8, or nested too deep."""
+
+MOST_NESTED = 32
+"""Objects inside one another; QuPath's own hierarchies have three or four levels."""
 
 UNCLASSIFIED = "Unclassified"
 OBJECT_TYPES = frozenset({"detection", "annotation", "cell", "tile", "tmaCore", "root"})
@@ -132,6 +135,12 @@ def split_collection(where: str, content: bytes) -> tuple[list[Raw], str, Top]:
     if isinstance(top.features, UnsetType):
         fail(where, "the FeatureCollection has no `features`", 'write "features": [...]')
     return top.features, "features", top
+
+
+def check_depth(where: str) -> None:
+    """Refuse children of children of children without end; `where` names an object that has some."""
+    if where.count(".childObjects[") >= MOST_NESTED:
+        fail(where, f"objects lie {MOST_NESTED} deep in one another", "put the inner ones beside them")
 
 
 def decode_features(features: list[Raw], label: str, start: int) -> list[Feature]:

@@ -9,22 +9,19 @@ object types, ids, measurements), `io/GsonTools.java` (classifications), `io/ROI
 from __future__ import annotations
 
 import gc
-import gzip
 import os
 import re
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 
+from ercohort.geojson_files import read_each
 from ercohort.geojson_geometry import Geometry, GeometryError, check_geometry, find_boxes
 from ercohort.geojson_scan import Scan, scan
 from ercohort.geojson_schema import (
@@ -37,14 +34,14 @@ from ercohort.geojson_schema import (
     Measurement,
     Properties,
     Top,
+    check_depth,
     class_path,
     decode_features,
     fail,
     split_collection,
     uuid_numbers,
 )
-from ercohort.turns import in_turn
-from ercohort.zip_file import read_entry
+from ercohort.inert import first_few, one_line, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,12 +49,9 @@ if TYPE_CHECKING:
 SCORED_CLASSES = ("Positive", "Negative", "1+", "2+", "3+")
 """The only leaf names that QuPath's positive %, H-score and Allred count (`PathClassTools.java`)."""
 
-SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
 MANY_FEATURES = 300_000
 HEAP_BYTES_PER_FEATURE = 4_400
 """Java heap for one parsed box with class and measurements, measured with QuPath's JSON parser."""
-
-Looked = TypeVar("Looked")
 
 _BATCH = 4_096
 _NO_PROPERTIES = Properties()
@@ -124,7 +118,7 @@ def validate_geojson(
         entry, the feature (counted from 0), the rule and the cure.
     """
     check = _Check((width, height) if width is not None and height is not None else None)
-    for where, content in _read_each(Path(path), lambda content: scan(content) or content):
+    for where, content in read_each(Path(path), lambda content: scan(content) or content):
         check.collection(where, content)
     return check.report()
 
@@ -223,6 +217,7 @@ class _Check:
             if properties.measurements:
                 _check_measurements(properties.measurements, label, number)
             if properties.child_objects:
+                check_depth(f"{label}[{number}]")
                 self._objects(properties.child_objects, f"{label}[{number}].properties.childObjects")
         self.types.update(types)
         self.classes.update(classes)
@@ -241,7 +236,8 @@ class _Check:
                 ] += 1
                 return str(value)
             if value is not UNSET:
-                fail(f"{where}.properties.{member}", f"{value!r} is unknown: QuPath makes it an annotation",
+                fail(f"{where}.properties.{member}",
+                     f"{shown(value)} is unknown: QuPath makes it an annotation",
                      f"write one of {', '.join(sorted(OBJECT_TYPES))}")  # fmt: skip
         if bytes(feature.object_type) != bytes(NULL):
             fail(f"{where}.objectType", "QuPath looks for it inside `properties` only", "move it there")
@@ -261,7 +257,9 @@ class _Check:
         numbers = uuid_numbers(ids)
         if numbers is None:
             bad = next(index for index, text in enumerate(ids) if not UUID_TEXT.fullmatch(text))
-            fail(f"{label}[{start + bad}].id", f"{ids[bad]!r} is no UUID, so QuPath drops it", CURES["id"])
+            fail(
+                f"{label}[{start + bad}].id", f"{shown(ids[bad])} is no UUID, so QuPath drops it", CURES["id"]
+            )
         self.ids.append((label, start, numbers))
 
     def _check_unique_ids(self) -> None:
@@ -292,7 +290,7 @@ class _Check:
             n_by_object_type=dict(self.types.most_common()),
             n_by_class=dict(self.classes.most_common()),
             frame=self.frame,
-            warnings=(*self.remarks, *counted),
+            warnings=(*first_few(map(one_line, self.remarks)), *counted),
         )
 
 
@@ -313,7 +311,8 @@ def _check_measurements(
             try:
                 float(value)
             except ValueError:
-                fail(f"{label}[{number}].properties.measurements", f"{name!r} is {value!r}, no number",
+                fail(f"{label}[{number}].properties.measurements",
+                     f"{shown(name)} is {shown(value)}, no number",
                      CURES["properties.measurements"])  # fmt: skip
 
 
@@ -330,48 +329,3 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def read_contents(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Where and what: the JSON of each collection in a file."""
-    return _read_each(path, lambda content: content)
-
-
-def _read_each(path: Path, look: Callable[[bytes], Looked]) -> Iterator[tuple[str, Looked]]:
-    """Yield where each collection of a file is, and what `look` makes of it, in threads."""
-    if not path.is_file():
-        fail(str(path), "there is no such file", "check the path")
-    if path.suffix == ".zip":
-        yield from _entries(path, look)
-    elif path.name.endswith(SUFFIXES):
-        yield str(path), look(_unpack(str(path), path.read_bytes))
-    else:
-        fail(str(path), "QuPath opens no file of this name", f"end it in {', '.join(SUFFIXES)} or .zip")
-
-
-def _entries(path: Path, look: Callable[[bytes], Looked]) -> Iterator[tuple[str, Looked]]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile:
-        fail(str(path), "is no zip", "write the file again")
-    with archive:
-        names = [name for name in archive.namelist() if not name.endswith("/")]
-        if not names:
-            fail(str(path), "the zip is empty", "put a .geojson file into it")
-        for name in names:
-            if not name.endswith(SUFFIXES):
-                fail(f"{path}: {name}", "QuPath skips an entry of this name", "end it in .geojson")
-
-        def read(name: str) -> tuple[str, Looked]:
-            where = f"{path}: {name}"
-            return where, look(_unpack(where, partial(read_entry, archive, name)))
-
-        yield from in_turn(read, names)
-
-
-def _unpack(where: str, read: Callable[[], bytes]) -> bytes:
-    try:
-        content = read()
-        return gzip.decompress(content) if where.endswith(".gz") else content
-    except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError) as error:
-        fail(where, f"cannot be unpacked ({error})", "write the file again")

@@ -10,8 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ercohort.errors import ErcohortError
+from ercohort.inert import each_line
 
 LOGGER = logging.getLogger("ercohort")
+
+
+class _InertFormatter(logging.Formatter):
+    """Keeps names of files and what libraries say of them from steering the screen that shows the log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return each_line(super().format(record))
 
 
 @contextmanager
@@ -23,7 +31,7 @@ def job_log(path: str | Path) -> Iterator[None]:
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_InertFormatter("%(asctime)s %(levelname)s %(message)s"))
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     try:

@@ -6,6 +6,7 @@ Every job and every start of the workflow checks the model, so it takes millisec
 from __future__ import annotations
 
 import ast
+import errno
 import hashlib
 import math
 import os
@@ -16,12 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from ercohort.errors import ModelError
+from ercohort.inert import one_line, shown
 from ercohort.onnx_wire import FLOAT32, PROTOBUF_LIMIT, NotOnnxError, OnnxGraph, read_onnx
 from ercohort.schema import LABELS, NEGATIVE, is_negative, positive_mask
 
 MAX_CLASSES = 16
 MAX_NAME = 40
 """Characters of a class name: it has to fit a column, a picture's key and a menu of QuPath."""
+
+MAX_TITLE = 100
+"""Characters of the detector's name and of its version that the table shows."""
+
+MAX_PX = 8192
+"""Greatest side of a tile, pixels."""
+
+_MAX_LITERAL = 10_000
 
 # Classes go into CSV columns, JSON and pictures: nothing that a spreadsheet, a terminal or QuPath acts on.
 _CLASS_NAME = re.compile(r"[^\W_](?:[\w .+()/%:-]*[\w.+()%-])?")
@@ -84,14 +94,16 @@ def read_model(path: str | os.PathLike[str]) -> ModelInfo:
     """
     path = Path(path)
     try:
+        if not path.is_file() and path.exists():
+            raise OSError(errno.EINVAL, "it is no file")
         if path.stat().st_size >= PROTOBUF_LIMIT:
             raise NotOnnxError("it is over 2 GB")
         content = path.read_bytes()
         graph, properties = read_onnx(content)
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file; set `model` in config/config.yaml to an ONNX file") from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # a name with a zero byte is no path
+        raise ModelError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except NotOnnxError as error:
         raise ModelError(f"{path}: is not an ONNX file ({error}); export the detector to ONNX") from None
     try:
@@ -134,8 +146,8 @@ def _check(path: Path, digest: str, graph: OnnxGraph, properties: dict[str, str]
     return ModelInfo(
         path=str(path),
         sha256=digest,
-        name=properties.get("name") or path.stem,
-        version=properties.get("version", ""),
+        name=one_line(properties.get("name", ""))[:MAX_TITLE] or path.stem,
+        version=one_line(properties.get("version", ""))[:MAX_TITLE],
         mpp=_number(properties, "mpp", "scale of the training tiles in µm per pixel, such as 0.5", 0.05, 8.0),
         tile_px=_tile_px(properties),
         fixed_px=fixed_px,
@@ -151,7 +163,7 @@ def _labels(properties: dict[str, str]) -> tuple[str, ...]:
     if isinstance(names, dict) and all(isinstance(key, int) for key in names):
         names = [names[key] for key in sorted(names)] if sorted(names) == list(range(len(names))) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise _RefusedError(f"class names are {properties['names'][:200]!r}; expected names, {example}")
+        raise _RefusedError(f"class names are {shown(properties['names'], 200)}; expected names, {example}")
     for name in names:
         if not _is_safe(name):
             raise _RefusedError(
@@ -170,16 +182,16 @@ def _is_safe(name: str) -> bool:
 
 def _check_classes(names: list[str]) -> None:
     """Refuse classes that cannot be counted: too few, too many, alike, or not exactly one negative."""
-    shown = f"its classes are {', '.join(names[: MAX_CLASSES + 1]) or 'none'}"
+    found = f"its classes are {', '.join(names[: MAX_CLASSES + 1]) or 'none'}"
     if not 2 <= len(names) <= MAX_CLASSES:
-        raise _RefusedError(f"{shown}; a detector has 2 to {MAX_CLASSES}, one of them named {NEGATIVE}")
+        raise _RefusedError(f"{found}; a detector has 2 to {MAX_CLASSES}, one of them named {NEGATIVE}")
     alike = Counter(":".join(part.strip() for part in name.casefold().split(":")) for name in names)
     if max(alike.values()) > 1:
-        raise _RefusedError(f"{shown}; two are alike (upper and lower case count as one); rename one")
+        raise _RefusedError(f"{found}; two are alike (upper and lower case count as one); rename one")
     n_negative = sum(map(is_negative, names))
     if n_negative != 1:
         raise _RefusedError(
-            f"{shown}; {n_negative or 'none'} of them is {NEGATIVE}; name exactly one {NEGATIVE} in `names`: "
+            f"{found}; {n_negative or 'none'} of them is {NEGATIVE}; name exactly one {NEGATIVE} in `names`: "
             "every other counts as positive"
         )
 
@@ -194,6 +206,8 @@ def _check_input(graph: OnnxGraph) -> int | None:
         raise _RefusedError(
             f"input is {_show(kind, shape)}, which is not square; export it with dynamic=True"
         )
+    if shape[2] is not None and not 32 <= shape[2] <= MAX_PX:
+        raise _RefusedError(f"input is {_show(kind, shape)}; tiles have 32 to {MAX_PX} px; export it again")
     if shape[0] not in (None, 1):
         raise _RefusedError(f"input takes {shape[0]} tiles at a time only; export it with dynamic=True")
     return shape[2]
@@ -214,7 +228,9 @@ def _tile_px(properties: dict[str, str]) -> int:
     size = _literal(properties.get("imgsz", ""))
     if "tile_px" not in properties and isinstance(size, list) and size:
         properties = {**properties, "tile_px": str(size[0])}
-    return int(_number(properties, "tile_px", "side of the training tiles in pixels, such as 640", 32, 8192))
+    return int(
+        _number(properties, "tile_px", "side of the training tiles in pixels, such as 640", 32, MAX_PX)
+    )
 
 
 def _number(properties: dict[str, str], key: str, meaning: str, least: float, most: float) -> float:
@@ -225,18 +241,18 @@ def _number(properties: dict[str, str], key: str, meaning: str, least: float, mo
     except ValueError:
         value = math.nan
     if not least <= value <= most:
-        raise _RefusedError(f"its `{key}` is {properties[key]!r}; expected {meaning}")
+        raise _RefusedError(f"its `{key}` is {shown(properties[key])}; expected {meaning}")
     return value
 
 
 def _literal(text: str) -> Any:
-    """Evaluate a Python or JSON literal; None if it is none."""
+    """Evaluate a Python or JSON literal; None if it is none, or longer than any list of classes."""
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return ast.literal_eval(text) if len(text) <= _MAX_LITERAL else None
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
 
 
 def _show(kind: int, shape: tuple[int | None, ...]) -> str:
-    dims = ", ".join("any" if dim is None else str(dim) for dim in shape)
+    dims = ", ".join("any" if dim is None else str(dim) for dim in shape[:8]) + ", ..." * (len(shape) > 8)
     return f"{'float32' if kind == FLOAT32 else f'data type {kind}'} ({dims})"

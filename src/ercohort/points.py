@@ -21,6 +21,12 @@ IGNORED = "Ignored"
 TIL = "til"
 """Class of tumour-infiltrating lymphocytes in annotation files, in lower case; they are ignored."""
 
+MOST_ROI_PX = 2_000_000_000
+"""Of a region picture; the largest slides have half of that."""
+
+_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""How files of gzip, Zstandard and zlib begin."""
+
 BOX = ("x0", "y0", "x1", "y1")
 
 GEOJSON = (".geojson", ".geojson.gz", ".geojson.zip")
@@ -130,12 +136,15 @@ def _read_table(file: Path) -> pl.DataFrame:
     try:
         if file.suffix.lower() == ".parquet":
             return pl.read_parquet(file)
+        with file.open("rb") as opened:
+            if opened.read(4).startswith(_PACKED):  # polars would unpack it, however much comes of it
+                raise InputError(f"{file}: it is packed; unpack it")
         table = pl.read_csv(file, infer_schema=False)
         return table.rename({name: name.strip().lower() for name in table.columns})
     except FileNotFoundError:
         raise InputError(f"{file}: no such file") from None
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = (str(error).splitlines() or ["unknown error"])[0]
         raise InputError(f"{file}: cannot be read as {file.suffix.lstrip('.') or 'CSV'}: {reason}") from None
 
 
@@ -187,8 +196,11 @@ def read_roi(path: str | Path) -> NDArray[np.bool_]:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(path) as picture:
+            if picture.width * picture.height > MOST_ROI_PX:
+                raise ValueError(f"{picture.width} x {picture.height} px are more than any slide has")
             return np.asarray(picture.convert("L")) >= 128
-    except (OSError, UnidentifiedImageError) as error:
+    # Pillow raises the last ones where a file is damaged.
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
         raise InputError(f"{path}: cannot be read as a picture: {' '.join(str(error).split())}") from None
     finally:
         Image.MAX_IMAGE_PIXELS = limit

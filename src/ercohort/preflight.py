@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,13 @@ from typing import Any
 from ercohort.backends import choose_backend
 from ercohort.backends.select import check_gpu_model, gpu_refused
 from ercohort.config import Config, check_config
-from ercohort.errors import BackendError, ModelError
+from ercohort.errors import BackendError, InputError, ModelError
+from ercohort.inert import is_inert, shown
 from ercohort.model import ModelInfo, read_model
 from ercohort.sheet import Sample, read_sheet
+
+_FILLED_IN = re.compile(r"[{}<>]|://")
+_ADVISED_AGAINST = re.compile(r"^\./|//|/$")
 
 
 def check_run(
@@ -33,7 +39,9 @@ def check_run(
     InputError, ModelError, BackendError
         One readable line per mistake.
     """
-    config = check_config(values, ", ".join(sources) or "config/config.yaml")
+    source = ", ".join(sources) or "config/config.yaml"
+    config = check_config(values, source)
+    _check_paths(config, source)
     samples, model = read_sheet(config.samples), read_model(find_model(config.model, root))
     if config.backend == "tensorrt":
         # Every job comes by here, on nodes without a GPU too; `backend_line` looks for one.
@@ -44,10 +52,42 @@ def check_run(
     return config, samples, model
 
 
+def _check_paths(config: Config, source: str) -> None:
+    """Refuse paths in which Snakemake would fill in what is in braces."""
+    paths = {
+        "samples": config.samples,
+        "model": config.model,
+        "tensorrt.store": config.tensorrt.store,
+        "dataset.labels": config.dataset.labels,
+        "train.base": config.train.base,
+        "train.nuinsseg": config.train.nuinsseg,
+        "evaluate.truth": config.evaluate.truth,
+    }
+    acted_on = [key for key, path in paths.items() if path and _FILLED_IN.search(path)]
+    if acted_on:
+        raise InputError(
+            *(
+                f"{source}: `{key}` is {shown(paths[key])}: Snakemake acts on {{ }} < > and ://; rename it"
+                for key in acted_on
+            )
+        )
+
+
 def find_model(path: str, root: Path) -> str:
     """Return the model's path, in the working directory or else in the workflow's own folder."""
     beside = root / path
     return str(beside) if not Path(path).exists() and beside.exists() else path
+
+
+def can_be_input(path: str) -> bool:
+    """Say whether Snakemake takes a slide's path as it stands, when a rule lists it as an input.
+
+    It fills in `{x}` and `<x>`, takes `scheme://` for a remote file, and advises against `./x` and `x//y`.
+    A file among the results would have to be made before it is read. Any such path is given to the steps as
+    a parameter alone; the fingerprint beside it says when a slide was replaced.
+    """
+    made = Path("results").absolute() in Path(os.path.abspath(path)).parents
+    return is_inert(path) and not made and not _FILLED_IN.search(path) and not _ADVISED_AGAINST.search(path)
 
 
 def backend_line(config: Config, model: ModelInfo, *, gpu: int, local: bool = True) -> str:

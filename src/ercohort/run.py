@@ -72,9 +72,9 @@ def run_slide(
         tile_px=config.tiles.tile_px,
     )
     report("tissue", 0, 1)
-    readable: str | None = path if os.path.exists(path) else None
+    readable = path
     conversion: Path | None = None
-    if readable and needs_conversion(path):
+    if needs_conversion(path) and os.path.exists(path):
         readable, conversion = str(out / "converted.tif"), out / "converted.json"
         convert_slide(path=path, mpp=mpp, slide=readable, record=conversion)
     mask_tissue(

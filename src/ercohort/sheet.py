@@ -11,12 +11,15 @@ import difflib
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ercohort.errors import InputError
-from ercohort.schema import COHORT_COLUMNS
+from ercohort.files import read_text
+from ercohort.inert import first_few, one_line, safe_text, shown
+from ercohort.schema import CLASS_COUNT, COHORT_COLUMNS
 
 SLIDE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """A slide id names folders and files, so it holds nothing that a shell, a path or a spreadsheet acts on."""
@@ -26,6 +29,12 @@ KNOWN = (*REQUIRED, "mpp")
 RESERVED = frozenset({"status", "message", *COHORT_COLUMNS}) - {"mpp"}
 MAX_ID_LENGTH = 100
 MAX_PATH_LENGTH = 4000
+MAX_COLUMNS = 1000
+MAX_BYTES = 100_000_000
+"""Of a sheet: some 500,000 slides."""
+
+# Windows opens a device of these names, whatever their ending and in upper or lower case.
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ def read_sheet(path: str | Path) -> dict[str, Sample]:
     """
     sheet = Path(path)
     try:
-        text = sheet.read_text(encoding="utf-8-sig")
+        text = read_text(sheet, MAX_BYTES)
     except FileNotFoundError:
         raise InputError(
             f"{sheet}: no such file; make it with the columns slide_id and path, or name yours as `samples:` "
@@ -85,7 +94,7 @@ def read_sheet(path: str | Path) -> dict[str, Sample]:
             f"{sheet}: is empty; the first line names the columns: slide_id, path, mpp (optional)"
         )
     first, head = lines[0]
-    header = _split(head)
+    header = [one_line(name) for name in _split(head)]
     _check_header(f"{sheet}, line {first}", header)
     if len(lines) == 1:
         raise InputError(f"{sheet}: has a header but no slides; add one row per slide")
@@ -102,7 +111,7 @@ def read_sheet(path: str | Path) -> dict[str, Sample]:
         seen.add(sample.slide_id.casefold())
         samples[sample.slide_id] = sample
     if mistakes:
-        raise InputError("\n".join(mistakes))
+        raise InputError(*first_few(mistakes))
     return samples
 
 
@@ -119,13 +128,17 @@ def _check_header(where: str, header: list[str]) -> None:
             if len(header) == 1 and ("," in header[0] or ";" in header[0]):
                 hint = "; separate the columns by tabs, not commas"
             raise InputError(f"{where}: column `{column}` is missing{hint}")
+    if len(header) > MAX_COLUMNS:
+        raise InputError(f"{where}: has {len(header):,} columns, {MAX_COLUMNS} at most; remove some")
+    # In the table a column is named without what would act there; it has to stay the only one of its name.
+    seen = Counter(safe_text(column) for column in header)
     for column in header:
         if not column:
             raise InputError(f"{where}: a column has no name; name it or remove the extra tab")
-        if header.count(column) > 1:
-            raise InputError(f"{where}: column `{column}` is there twice; rename one")
-        if column in RESERVED:
-            raise InputError(f"{where}: column `{column}` is one that ercohort writes; rename yours")
+        if seen[safe_text(column)] > 1:
+            raise InputError(f"{where}: column `{column[:80]}` is there twice; rename one")
+        if column in RESERVED or column.startswith(CLASS_COUNT):
+            raise InputError(f"{where}: column `{column[:80]}` is one that ercohort writes; rename yours")
 
 
 def _check_row(header: list[str], line: str, sheet: Path) -> tuple[Sample, list[str]]:
@@ -147,11 +160,13 @@ def _mistakes(slide_id: str, path: str, mpp: str) -> Iterator[str]:
         yield "slide_id is empty; give the slide a name"
     elif not SLIDE_ID.fullmatch(slide_id) or ".." in slide_id or slide_id.endswith("."):
         yield (
-            f"slide_id {slide_id!r} may hold only letters, digits, `_`, `-` and single `.`, "
+            f"slide_id {shown(slide_id)} may hold only letters, digits, `_`, `-` and single `.`, "
             "and must begin with a letter or digit; rename it"
         )
     elif len(slide_id) > MAX_ID_LENGTH:
         yield f"slide_id has {len(slide_id)} characters, {MAX_ID_LENGTH} at most; shorten it"
+    elif _DEVICES.fullmatch(slide_id):
+        yield f"slide_id {slide_id!r} is a name that Windows keeps for a device; rename it"
     if not path:
         yield "path is empty; name the slide file"
     elif len(path) > MAX_PATH_LENGTH:
@@ -160,10 +175,10 @@ def _mistakes(slide_id: str, path: str, mpp: str) -> Iterator[str]:
         try:
             value = float(mpp)
         except ValueError:
-            yield f"mpp {mpp!r} is no number; write µm per pixel as 0.25, or leave it empty"
+            yield f"mpp {shown(mpp)} is no number; write µm per pixel as 0.25, or leave it empty"
             return
         if not (math.isfinite(value) and value > 0):
-            yield f"mpp {mpp} must be above 0; write µm per pixel as 0.25, or leave it empty"
+            yield f"mpp {shown(mpp)} must be above 0; write µm per pixel as 0.25, or leave it empty"
 
 
 def _resolve(path: str, sheet: Path) -> str:

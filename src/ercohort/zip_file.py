@@ -90,15 +90,19 @@ class ZipWriter:
 
 
 def read_entry(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Read one entry, its checksum checked.
+    """Read one entry, its checksum checked; no more than it says that it holds.
 
     Raises
     ------
     zipfile.BadZipFile
-        It is damaged.
+        It is damaged, or not stored or deflated.
+    RuntimeError
+        It is encrypted.
     """
     info = archive.getinfo(name)
-    if info.compress_type != zipfile.ZIP_DEFLATED or info.flag_bits & 1 or archive.filename is None:
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise zipfile.BadZipFile("it is neither stored nor deflated")
+    if info.compress_type == zipfile.ZIP_STORED or info.flag_bits & 1 or archive.filename is None:
         return archive.read(name)
     archive.open(name).close()  # compares the two headers of the entry
     with open(archive.filename, "rb") as file:
@@ -107,7 +111,7 @@ def read_entry(archive: zipfile.ZipFile, name: str) -> bytes:
         file.seek(name_length + extra_length, 1)
         packed = file.read(info.compress_size)
     try:
-        content = isal_zlib.decompress(packed, _RAW, info.file_size or 1)
+        content = isal_zlib.decompressobj(_RAW).decompress(packed, info.file_size + 1)
     except igzip_lib.IsalError as error:  # type: ignore[misc]  # its stub says otherwise
         raise zipfile.BadZipFile(str(error)) from None
     if len(content) != info.file_size or isal_zlib.crc32(content) != info.CRC:

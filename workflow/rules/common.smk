@@ -32,9 +32,13 @@ wildcard_constraints:
 
 
 def raw_slide(wildcards):
-    """The slide file, or nothing where it is missing: a missing file is a row, not the end of the run."""
+    """The slide file, or nothing where it is missing: a missing file is a row, not the end of the run.
+
+    Nothing either where Snakemake would act on the name: a step takes the path from its params.
+    """
     path = SAMPLES[wildcards.slide].path
-    return ancient(path) if os.path.exists(path) else []
+    listed = os.path.exists(path) and preflight.can_be_input(path)
+    return ancient(path) if listed else []
 
 
 def readable_slide(wildcards):

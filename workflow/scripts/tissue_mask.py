@@ -10,7 +10,7 @@ with job_log(snakemake.log[0]):
     mask_tissue(
         slide_id=snakemake.wildcards.slide,
         path=snakemake.params.path,
-        readable=snakemake.input.get("slide") or None,
+        readable=snakemake.input.get("slide") or snakemake.params.path,
         conversion=snakemake.input.get("conversion") or None,
         mpp=snakemake.params.mpp,
         settings=TissueSettings(**snakemake.params.tissue),

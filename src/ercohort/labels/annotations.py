@@ -15,6 +15,7 @@ import numpy as np
 from msgspec import UNSET, Raw
 
 from ercohort.errors import GeoJSONError, InputError
+from ercohort.geojson_files import read_contents
 from ercohort.geojson_geometry import (
     Geometry,
     GeometryError,
@@ -26,14 +27,16 @@ from ercohort.geojson_geometry import (
     find_boxes,
 )
 from ercohort.geojson_schema import (
+    NOT_JSON,
     Classification,
     Feature,
     Properties,
     Top,
+    check_depth,
     decode_features,
     split_collection,
 )
-from ercohort.geojson_validate import read_contents
+from ercohort.inert import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,6 +55,9 @@ MAX_NUCLEUS_UM = 50.0
 
 MIN_REGION_UM = 20.0
 """Narrower rectangles without a class are nuclei whose class was forgotten."""
+
+MAX_REGIONS = 1_000
+"""Of one slide."""
 
 _REGION_NAME = re.compile(r"region\b", re.IGNORECASE)
 _NOT_NUCLEI = ("root", "tmaCore")
@@ -190,6 +196,7 @@ class _Reader:
                 self._take(feature, next(boxes) if plain else None, where)
                 properties = feature.properties or _NO_PROPERTIES
                 if properties.child_objects:
+                    check_depth(where)
                     self._read_objects(properties.child_objects, f"{where}.properties.childObjects")
 
     def _take(self, feature: Feature, box: _Box | None, where: str) -> None:
@@ -231,6 +238,8 @@ class _Reader:
                   "give it a class if it is a nucleus, else delete it")  # fmt: skip
         if min(x0, y0) < -_EDGE_PX or x1 > self.size[0] + _EDGE_PX or y1 > self.size[1] + _EDGE_PX:
             self._refuse_place(place, "this region")
+        if len(self.regions) == MAX_REGIONS:
+            _fail(place, f"it is region number {MAX_REGIONS + 1:,}", "keep fewer, larger ones in one file")
         region = self._on_slide(box)
         for other, other_place in zip(self.regions, self.region_places, strict=True):
             if _overlap(region, other) > _EDGE_PX:
@@ -274,7 +283,8 @@ class _Reader:
         if side > MAX_NUCLEUS_UM:
             if ignored and not name.endswith("*"):
                 return False
-            _fail(where + place, f"it is of class {name!r} and {side:.0f} µm wide, too wide for a nucleus",
+            _fail(where + place,
+                  f"it is of class {shown(name)} and {side:.0f} µm wide, too wide for a nucleus",
                   "split it in QuPath into one object a nucleus, or delete it")  # fmt: skip
         return True
 
@@ -288,7 +298,7 @@ class _Reader:
         if content not in self.class_names:
             try:
                 value = _CLASSIFICATION.decode(content)
-            except msgspec.DecodeError as error:
+            except NOT_JSON as error:
                 _fail(f"{where}.properties.classification", str(error), 'write {"name": "Positive", ...}')
             if isinstance(value, Classification):
                 names = value.names or (value.name or "").split(":")
@@ -304,9 +314,9 @@ class _Reader:
         close = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(
             name.casefold(), [key.casefold() for key in known], n=1
         )
-        shown = next((key for key in known if close and key.casefold() == close[0].casefold()), None)
-        hint = f"did you mean `{shown}`? Correct it in QuPath" if shown else "correct it in QuPath"
-        _fail(place, f"class {name!r} is unknown",
+        meant = next((key for key in known if close and key.casefold() == close[0].casefold()), None)
+        hint = f"did you mean `{meant}`? Correct it in QuPath" if meant else "correct it in QuPath"
+        _fail(place, f"class {shown(name)} is unknown",
               f"{hint}, or add it to dataset.classes or dataset.ignore in the config")  # fmt: skip
 
     def labels(self, path: str) -> SlideLabels:
@@ -317,7 +327,9 @@ class _Reader:
         regions, boxes, ignored = (
             np.array(found, np.float64).reshape(-1, 4) for found in (self.regions, self.boxes, self.ignored)
         )
-        inside = in_regions(boxes, regions).any(axis=1)
+        inside = np.zeros(len(boxes), bool)
+        for region in regions:  # not all at once: nuclei times regions may be more than memory holds
+            inside |= in_regions(boxes, region[None])[:, 0]
         return SlideLabels(
             regions=regions,
             boxes=boxes[inside],

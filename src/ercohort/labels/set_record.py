@@ -12,6 +12,7 @@ import numpy as np
 from ercohort import __version__
 from ercohort.config import Config
 from ercohort.files import write_json
+from ercohort.inert import safe_text
 from ercohort.labels.annotations import SlideLabels, in_regions
 from ercohort.labels.splits import SPLITS
 from ercohort.labels.training_tiles import Window
@@ -84,7 +85,7 @@ def write_counts(folder: Path, slides: list[LabelledSlide], names: tuple[str, ..
     with open(folder / "counts.csv", "w", newline="", encoding="utf-8") as handle:
         table = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
         table.writeheader()
-        table.writerows(rows)
+        table.writerows({**row, "group": safe_text(str(row["group"]))} for row in rows)
     splits = {}
     for split, nuclei in counts_by_split(slides, names).items():
         mine = [slide for slide in slides if slide.split == split]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def mask_tissue(
     *,
     slide_id: str,
     path: str,
-    readable: str | None,
+    readable: str,
     conversion: str | Path | None = None,
     mpp: float | None,
     settings: TissueSettings,
@@ -44,7 +45,7 @@ def mask_tissue(
     slide_id, path, mpp
         The slide's row in the sheet.
     readable
-        The file that is read by region: `path`, or the pyramid made from it; None where it is missing.
+        The file that is read by region: `path`, or the pyramid made from it.
     conversion
         What became of the conversion, where `readable` was made by one.
     folder
@@ -77,8 +78,8 @@ def mask_tissue(
     record.write(folder / "slide.json")
 
 
-def _readable(path: str, readable: str | None, conversion: str | Path | None) -> str:
-    if readable is None:
+def _readable(path: str, readable: str, conversion: str | Path | None) -> str:
+    if not os.path.exists(readable):
         raise SlideError(
             Status.MISSING, f"{path}: no such file; correct the path in the sheet, or put it there"
         )
