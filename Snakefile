@@ -33,7 +33,7 @@ rule all:
 
 
 onstart:
-    print(backend_line())
+    begin()
 
 
 onsuccess:

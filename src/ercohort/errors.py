@@ -6,6 +6,7 @@ the workflow print it without a traceback.
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 
 from ercohort.inert import cut, one_line
@@ -57,6 +58,25 @@ class BackendError(ErcohortError):
 
 class MachineError(ErcohortError):
     """Trouble of the machine, not of the slide: the workflow may try again."""
+
+
+class DiskError(MachineError, OSError):
+    """A file that the disk or the file system does not take.
+
+    Parameters
+    ----------
+    number
+        As of `errno`.
+    message
+        One line: the file, what is wrong, the cure.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(number, os.strerror(number))
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class GeoJSONError(ErcohortError):

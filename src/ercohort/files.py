@@ -3,35 +3,129 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ercohort.errors import DiskError
+
 if TYPE_CHECKING:
     import polars as pl
+
+_CURES = {
+    errno.ENOSPC: "no space left on its disk; make room",
+    errno.EDQUOT: "the disk quota is used up; make room",
+    errno.EROFS: "its file system is read-only; make it writable",
+    errno.EACCES: "no permission to write there; change the folder's owner or rights",
+    errno.EPERM: "no permission to write there; change the folder's owner or rights",
+    errno.EIO: "the disk failed (input/output error); check it",
+    errno.ESTALE: "the network share lost it (stale file handle); mount it again",
+    errno.ENOENT: "its folder was removed while it was written; leave it there",
+}
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_ANYWHERE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+"""Errors of a file that is read, too: a writer may read others meanwhile."""
+
+_FULL = ("No space left on device", "Disk quota exceeded")
+"""How the system says ENOSPC and EDQUOT; libraries hand on the words, not always the number."""
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` when the block ends without error.
 
-    The temporary name keeps the suffix of `path`, because image writers choose the format by it.
+    The temporary name keeps the suffix of `path`, because image writers choose the format by it. What a
+    process that was killed has left under such a name is removed.
+
+    Raises
+    ------
+    DiskError
+        It cannot be written.
     """
     final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=f".tmp{final.suffix}", dir=final.parent)
-    os.close(handle)
-    temporary = Path(name)
+    with _explained(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        remove_left_over(final)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{final.name}.", suffix=f".tmp{final.suffix}", dir=final.parent
+        )
+        temporary = Path(name)
+        try:
+            hold(handle)
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            _sync(temporary)
+            temporary.replace(final)
+        finally:
+            os.close(handle)
+            temporary.unlink(missing_ok=True)
+
+
+def hold(handle: int) -> None:
+    """Mark a temporary file or folder as one that is being written; the mark ends with this process."""
+    with suppress(OSError):  # a file system without locks: nothing is removed there
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_left_over(final: Path) -> None:
+    """Remove temporary files and folders of `final` that no living process holds."""
+    name = glob.escape(final.name)
+    # Two dots: a writer that was given a temporary name has made another of it.
+    for left in [*final.parent.glob(f".{name}.*.tmp*"), *final.parent.glob(f"..{name}.*.tmp*")]:
+        try:
+            handle = os.open(left, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+        except OSError:
+            continue
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _explained(final: Path) -> Iterator[None]:
+    """Say in one line why a file cannot be written."""
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(final)
+        yield
+    except Exception as error:
+        if isinstance(error, DiskError) or (number := _number(error, final)) is None:
+            raise
+        raise DiskError(
+            number, f"{final}: {_CURES[number]} and run the same command again; what is finished is kept"
+        ) from error
+
+
+def _number(error: Exception, final: Path) -> int | None:
+    """Return the number of the error if the disk that `final` is on is to blame for it."""
+    if isinstance(error, OSError):
+        there = str(error.filename).startswith(f"{final.parent}{os.sep}")
+        if error.errno in _WRITING or (error.errno in _ANYWHERE and there):
+            return error.errno
+        if error.errno == errno.ENOENT and not final.parent.exists():
+            return errno.ENOENT
+    return errno.ENOSPC if any(words in str(error) for words in _FULL) else None
+
+
+def _sync(path: Path) -> None:
+    """Bring a file onto its disk: the rename must not survive a power cut that its content does not."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def _umask() -> int:

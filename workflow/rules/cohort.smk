@@ -10,6 +10,7 @@ rule cohort:
         "results/logs/cohort.log",
     benchmark:
         "results/benchmarks/cohort.tsv"
+    retries: 1
     localrule: True
     conda:
         "../../envs/cpu.yaml"

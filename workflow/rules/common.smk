@@ -6,6 +6,7 @@ from pathlib import Path
 try:
     from ercohort import cohort, preflight
     from ercohort.errors import ErcohortError
+    from ercohort.run_lock import RunLock
     from ercohort.slide.convert import needs_conversion
     from ercohort.slide.fingerprint import fingerprint
     from ercohort.versions import STEP_VERSION
@@ -24,6 +25,7 @@ except ErcohortError as error:
     raise SystemExit(f"ercohort: {error}") from None
 
 STARTED = time.time()
+RUN_LOCK = RunLock()
 N_SHARDS = len(gather.shard("{scatteritem}"))
 
 
@@ -81,6 +83,15 @@ def backend_line():
         )
     except ErcohortError as error:
         raise SystemExit(f"ercohort: {error}") from None
+
+
+def begin():
+    """Keep other runs out of this folder, before the first job; say what will run the detector."""
+    try:
+        warning = RUN_LOCK.take()
+    except ErcohortError as error:
+        raise SystemExit(f"ercohort: {error}") from None
+    print(*filter(None, [warning, backend_line()]), sep="\n", flush=True)
 
 
 def last_screen():

@@ -45,6 +45,7 @@ rule merge:
         "results/logs/{slide}/merge.log",
     benchmark:
         "results/benchmarks/{slide}/merge.tsv"
+    retries: 1
     conda:
         "../../envs/cpu.yaml"
     threads: 1

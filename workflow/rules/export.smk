@@ -15,6 +15,7 @@ rule geojson_overlay:
         "results/logs/{slide}/geojson_overlay.log",
     benchmark:
         "results/benchmarks/{slide}/geojson_overlay.tsv"
+    retries: 1
     conda:
         "../../envs/cpu.yaml"
     threads: 1

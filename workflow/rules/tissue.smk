@@ -11,6 +11,7 @@ rule convert:
         "results/logs/{slide}/convert.log",
     benchmark:
         "results/benchmarks/{slide}/convert.tsv"
+    retries: 1
     conda:
         "../../envs/cpu.yaml"
     threads: 2
@@ -40,6 +41,7 @@ rule tissue_mask:
         "results/logs/{slide}/tissue_mask.log",
     benchmark:
         "results/benchmarks/{slide}/tissue_mask.tsv"
+    retries: 1
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -68,6 +70,7 @@ rule tile_manifest:
         "results/logs/{slide}/tile_manifest.log",
     benchmark:
         "results/benchmarks/{slide}/tile_manifest.tsv"
+    retries: 1
     conda:
         "../../envs/cpu.yaml"
     threads: 1

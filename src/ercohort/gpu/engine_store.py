@@ -26,10 +26,10 @@ from ercohort.errors import BackendError
 from ercohort.files import atomic_path, read_json, write_json
 from ercohort.gpu.build import BuiltPlan, build_plan
 from ercohort.gpu.flavour import Flavour
-from ercohort.gpu.locks import locked
 from ercohort.gpu.probe import Gpu
 from ercohort.gpu.profile import Profile, make_profile
 from ercohort.gpu.smoke import try_plan
+from ercohort.locks import locked
 from ercohort.model import ModelInfo, fp16_file
 
 LOGGER = logging.getLogger("ercohort")

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ercohort.errors import BackendError
-from ercohort.gpu.locks import try_lock
 from ercohort.gpu.probe import Gpu
+from ercohort.locks import try_lock
 
 LOGGER = logging.getLogger("ercohort")
 

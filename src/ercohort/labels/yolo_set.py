@@ -22,7 +22,7 @@ import yaml
 from PIL import Image
 
 from ercohort.errors import InputError
-from ercohort.files import read_json
+from ercohort.files import hold, read_json, remove_left_over
 from ercohort.labels.splits import SPLITS
 from ercohort.labels.training_tiles import Tile, yolo_lines
 from ercohort.schema import positive_mask
@@ -73,7 +73,10 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
+    remove_left_over(final)
     work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent))
+    handle = os.open(work, os.O_RDONLY | os.O_CLOEXEC)
+    hold(handle)
     fresh, old = work / "new", work / "old"
     fresh.mkdir()
     try:
@@ -87,6 +90,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
                 old.rename(final)
             raise
     finally:
+        os.close(handle)
         shutil.rmtree(work, ignore_errors=True)
 
 
