@@ -25,7 +25,7 @@ FIRST_COLUMNS = ("slide_id", "status", "message")
 
 DECIMALS = {
     "percent_positive": 2, "ci_low": 2, "ci_high": 2, "h_score": 1, "tissue_mm2": 3, "nuclei_per_mm2": 1,
-    "mpp": 4, "seconds": 1,
+    "mpp": 4,
 }  # fmt: skip
 """Decimals of the columns that are not whole; percentages never round onto or across a cut-off."""
 
@@ -52,7 +52,7 @@ def make_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     first appear, then `schema.COHORT_COLUMNS` and the counts of each class (`n_class_<class>`) where a row
     has them; null where there is no value. Numbers are rounded:
     percentages to 2 decimals (a percentage beside 1 % or 10 % stays on its side: 0.999 becomes 0.99, so that
-    no row contradicts its category), mm² to 3, densities to 1, mpp to 4, seconds to 1.
+    no row contradicts its category), mm² to 3, densities to 1, mpp to 4.
     """
     known = {*FIRST_COLUMNS, *COHORT_COLUMNS}
     extra = list(dict.fromkeys(name for row in rows for name in row if name not in known))

@@ -35,6 +35,7 @@ _ANYWHERE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 
 _FULL = ("No space left on device", "Disk quota exceeded")
 """How the system says ENOSPC and EDQUOT; libraries hand on the words, not always the number."""
+_ROW_GROUP = 1 << 18
 
 
 @contextmanager
@@ -169,7 +170,11 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def write_table(path: str | os.PathLike[str], table: pl.DataFrame, schema: dict[str, Any]) -> None:
-    """Write a Parquet file whose columns are exactly those of `schema`, in that order (zstd)."""
+    """Write a Parquet file whose columns are exactly those of `schema`, in that order (zstd).
+
+    Equal tables give equal bytes, in whatever pieces they lie in memory.
+    """
     table = table.select(table.get_column(name).cast(dtype) for name, dtype in schema.items())
     with atomic_path(path) as temporary:
-        table.write_parquet(temporary, compression="zstd")
+        # Above 262,144 rows polars lays out the file by the table's chunks.
+        table.rechunk().write_parquet(temporary, compression="zstd", row_group_size=_ROW_GROUP)

@@ -87,7 +87,7 @@ def run_slide(
         folder=out,
     )
     report("tiles", 0, 1)
-    lay_out_tiles(detector_mpp=detector.mpp, n_shards=1, settings=config.tiles, folder=out)
+    lay_out_tiles(detector_mpp=detector.mpp, settings=config.tiles, folder=out)
     detect_nuclei(
         shard=1,
         model=config.model,

@@ -36,7 +36,6 @@ TILES: dict[str, Any] = {
     "core_x1": pl.Int32,
     "core_y1": pl.Int32,
     "tissue_fraction": pl.Float32,
-    "shard": pl.Int32,  # 1 to the number of shards
 }
 
 NUCLEI: dict[str, Any] = {
@@ -74,7 +73,7 @@ COHORT_COLUMNS: tuple[str, ...] = (
     "n_nuclei", "n_positive", "n_negative", "percent_positive", "ci_low", "ci_high",
     "er_category", "borderline", "n_weak", "n_moderate", "n_strong", "h_score",
     "allred_proportion", "allred_intensity", "allred_total", "tissue_mm2", "nuclei_per_mm2",
-    "n_tiles", "n_tiles_failed", "mpp", "qc_flags", "model", "backend", "precision", "seconds", "version",
+    "n_tiles", "n_tiles_failed", "mpp", "qc_flags", "model", "backend", "precision", "version",
 )  # fmt: skip
 """Columns of `cohort_er.csv` after `slide_id, status, message` and the sheet's own extra columns.
 

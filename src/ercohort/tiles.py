@@ -49,12 +49,12 @@ def make_tiles(
     downsample_x, downsample_y
         Level-0 pixels per mask pixel.
     n_shards
-        Number of shards: contiguous runs of tiles, their counts differing by at most one.
+        Number of shards, as for `split`.
 
     Returns
     -------
     pl.DataFrame
-        Columns of `schema.TILES`, row-major. `tile_id` is the tile's place in the full grid over the
+        Columns of `schema.TILES` and `shard`, row-major. `tile_id` is the tile's place in the full grid over the
         bounds, so it does not depend on the mask; `tissue_fraction` is tissue over core area. No tissue
         gives no rows.
 
@@ -89,9 +89,19 @@ def make_tiles(
         "core_x1": core_x0 + core,
         "core_y1": core_y0 + core,
         "tissue_fraction": fraction[row, col],
-        "shard": 1 + np.arange(n) * n_shards // max(n, 1),
     }
-    return pl.DataFrame(columns).select(pl.col(name).cast(dtype) for name, dtype in TILES.items())
+    tiles = pl.DataFrame(columns).select(pl.col(name).cast(dtype) for name, dtype in TILES.items())
+    return split(tiles, n_shards)
+
+
+def split(tiles: pl.DataFrame, n_shards: int) -> pl.DataFrame:
+    """Add the column `shard`, 1 to `n_shards`: contiguous runs of tiles, counts differing by at most one.
+
+    The file has no such column: it is the same for any number of shards.
+    """
+    n = tiles.height
+    shard = 1 + np.arange(n) * n_shards // max(n, 1)
+    return tiles.with_columns(pl.Series("shard", shard, pl.Int32))
 
 
 def core_and_halo(settings: TileSettings, scale: float) -> tuple[int, int]:

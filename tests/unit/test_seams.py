@@ -308,7 +308,7 @@ def manifest(n_shards: int) -> pl.DataFrame:
             "tissue_fraction": np.ones(4),
             "shard": 1 + np.arange(4) * n_shards // 4,
         }
-    ).cast(schema.TILES)
+    ).cast({**schema.TILES, "shard": pl.Int32})
 
 
 def shard_of(rows: pl.DataFrame, shard: int, n_shards: int) -> pl.DataFrame:

@@ -37,7 +37,7 @@ def run(tmp_path_factory):
         slide_id="S1", path=str(root / "slide.tif"), readable=str(root / "slide.tif"), mpp=None,
         settings=TissueSettings(), folder=folder,
     )  # fmt: skip
-    lay_out_tiles(detector_mpp=0.5, n_shards=2, settings=TileSettings(), folder=folder)
+    lay_out_tiles(detector_mpp=0.5, settings=TileSettings(), folder=folder)
     (root / "truth" / "S1").mkdir(parents=True)
     rows = [f"{x},{y},{LABELS[index]}" for x, y, index in planted]
     (root / "truth" / "S1" / "points.csv").write_text("\n".join(["x,y,class", *rows]) + "\n")
@@ -115,7 +115,7 @@ def test_a_slide_that_could_not_be_opened_passes_through(run, tmp_path):
     mask_tissue(
         slide_id="gone", path="gone.tif", readable=None, mpp=None, settings=TissueSettings(), folder=folder
     )
-    lay_out_tiles(detector_mpp=0.5, n_shards=1, settings=TileSettings(), folder=folder)
+    lay_out_tiles(detector_mpp=0.5, settings=TileSettings(), folder=folder)
     find_candidates(
         source=folder, truth=root / "truth", model=str(root / "three.onnx"), engine=root / "engine.json",
         detect=DetectSettings(), settings=EvaluateSettings(), tile_px=640, detector_mpp=0.5,

@@ -44,7 +44,7 @@ def tiles_of(
 def test_known_layout():
     """2,000 x 1,200 px at 0.25: scale 2, core 1152, halo 64, so two columns and two rows."""
     tiles = tiles_of(2000, 1200)
-    assert tiles.schema == schema.TILES
+    assert tiles.schema == {**schema.TILES, "shard": pl.Int32}
     assert tiles.select("tile_id", "x", "y", "width", "height").rows() == [
         (0, -64, -64, 1280, 1280),
         (1, 1088, -64, 1280, 1280),
@@ -134,7 +134,7 @@ def test_tissue_fraction_is_exact_where_mask_pixels_are_cut():
 
 
 def test_no_tissue_is_no_tiles_and_few_tiles_leave_shards_empty():
-    assert tiles_of(mask=np.zeros((30, 50), bool)).schema == schema.TILES
+    assert tiles_of(mask=np.zeros((30, 50), bool)).schema == {**schema.TILES, "shard": pl.Int32}
     assert len(tiles_of(mask=np.zeros((30, 50), bool))) == 0
     assert tile_scale(tiles_of(mask=np.zeros((30, 50), bool)), 640) == 1.0
     mask = np.zeros((30, 50), bool)

@@ -26,7 +26,6 @@ except ErcohortError as error:
 
 STARTED = time.time()
 RUN_LOCK = RunLock()
-N_SHARDS = len(gather.shard("{scatteritem}"))
 
 
 wildcard_constraints:

@@ -80,7 +80,6 @@ rule tile_manifest:
     params:
         tiles=CONFIG.tiles.model_dump(),
         detector_mpp=MODEL.mpp,
-        n_shards=N_SHARDS,
         version=STEP_VERSION["tile_manifest"],
     message:
         "{wildcards.slide}: laying out the tiles"

@@ -7,8 +7,10 @@ from ercohort.logs import job_log
 from ercohort.steps.detect import detect_nuclei
 
 with job_log(snakemake.log[0]):
+    shard, n_shards = map(int, snakemake.wildcards.scatteritem.split("-of-"))
     detect_nuclei(
-        shard=int(snakemake.wildcards.scatteritem.split("-of-")[0]),
+        shard=shard,
+        n_shards=n_shards,
         model=snakemake.params.model,
         engine=snakemake.input.engine,
         settings=DetectSettings(**snakemake.params.detect),

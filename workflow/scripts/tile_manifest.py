@@ -9,7 +9,6 @@ from ercohort.steps.tiles import lay_out_tiles
 with job_log(snakemake.log[0]):
     lay_out_tiles(
         detector_mpp=snakemake.params.detector_mpp,
-        n_shards=snakemake.params.n_shards,
         settings=TileSettings(**snakemake.params.tiles),
         folder=Path(snakemake.input.slide).parent,
     )

@@ -38,6 +38,7 @@ def usable_threads(asked: int) -> int:
 def detect_nuclei(
     *,
     shard: int,
+    n_shards: int = 1,
     model: str,
     engine: str | Path,
     settings: DetectSettings,
@@ -53,8 +54,8 @@ def detect_nuclei(
 
     Parameters
     ----------
-    shard
-        1 to the number of shards.
+    shard, n_shards
+        1 to the number of shards, and that number.
     engine
         `engine.json`: which backend and precision were asked for, and the detector's classes.
     gpu, threads
@@ -66,11 +67,12 @@ def detect_nuclei(
     from ercohort.backends import choose_backend, choose_prepared
     from ercohort.model import read_model
     from ercohort.slide import open_slide
+    from ercohort.tiles import split
 
     slide_record = SlideRecord.read(folder / "slide.json")
     prepared = read_json(engine)
     columns = schema.with_classes(schema.DETECTIONS, prepared["model"]["labels"])
-    tiles = pl.read_parquet(folder / "tiles.parquet")
+    tiles = split(pl.read_parquet(folder / "tiles.parquet"), n_shards)
     mine = tiles.filter(pl.col("shard") == shard)
     table = pl.DataFrame(schema=columns)
     result: dict[str, Any] = {

@@ -63,7 +63,7 @@ def find_candidates(
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "slide.json") as temporary:
         shutil.copyfile(source / "slide.json", temporary)
-    tiles = pl.read_parquet(source / "tiles.parquet").with_columns(shard=pl.lit(1, pl.Int32))
+    tiles = pl.read_parquet(source / "tiles.parquet")
     regions = _regions(source, truth, dataset, frame)
     if regions is not None and len(tiles):
         tiles = tiles.filter(touches(tiles, regions))

@@ -100,6 +100,4 @@ def _how_it_was_made(shards: list[dict[str, Any]]) -> dict[str, Any]:
     for name in ("model", "backend", "precision"):
         values = sorted({str(shard[name]) for shard in shards if shard.get(name)})
         columns[name] = "+".join(values) or None
-    seconds = sum(shard["seconds"] for shard in shards)
-    columns["seconds"] = seconds or None
     return columns

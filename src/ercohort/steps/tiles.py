@@ -16,7 +16,7 @@ from ercohort.record import SlideRecord
 LOGGER = logging.getLogger("ercohort")
 
 
-def lay_out_tiles(*, detector_mpp: float, n_shards: int, settings: TileSettings, folder: Path) -> None:
+def lay_out_tiles(*, detector_mpp: float, settings: TileSettings, folder: Path) -> None:
     """Write `tiles.parquet`: the tiles whose core touches tissue; none for a slide with a bad status."""
     from ercohort.tiles import make_tiles
     from ercohort.tissue import load_tissue_mask
@@ -34,7 +34,7 @@ def lay_out_tiles(*, detector_mpp: float, n_shards: int, settings: TileSettings,
             mask=load_tissue_mask(folder / "tissue.png"),
             downsample_x=record.tissue.downsample_x,
             downsample_y=record.tissue.downsample_y,
-            n_shards=n_shards,
+            n_shards=1,
         )
-    LOGGER.info("%s: %d tiles in %d shards", record.slide_id, len(tiles), n_shards)
+    LOGGER.info("%s: %d tiles", record.slide_id, len(tiles))
     write_table(folder / "tiles.parquet", tiles, schema.TILES)
