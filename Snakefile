@@ -27,8 +27,7 @@ rule all:
     default_target: True
     input:
         "results/cohort_er.csv",
-        collect("results/slides/{slide}/nuclei.geojson.zip", slide=SAMPLES),
-        collect("results/slides/{slide}/overlay.jpg", slide=SAMPLES),
+        "results/checksums.sha256",
         branch(CONFIG.strict, then="results/strict.ok", otherwise=[]),
 
 

@@ -198,6 +198,31 @@ def show_table(
     _print(format_table(read_cohort(cohort)))
 
 
+@app.command()
+def verify(
+    results: Annotated[Path, typer.Argument(help="A results folder, or what `run` made.")] = Path("results"),
+) -> None:
+    """Check that results are as they were written: checksums, counts, slide files."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from ercohort.cohort import one_line
+    from ercohort.verify import verify_results
+
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+        found = verify_results(results, lambda done, total: bar.update(task, completed=done, total=total))
+    for note in found.notes:
+        print(f"note: {one_line(note)}")
+    for problem in found.problems:
+        print(one_line(problem))
+    n = len(found.problems)
+    verdict = f"{n:,} problem{'s' * (n != 1)}" if n else "as they were written"
+    print(f"{found.n_slides:,} slides, {found.n_files:,} files: {verdict}")
+    raise typer.Exit(1 if n else 0)
+
+
 @app.command("validate-geojson")
 def validate(files: Annotated[list[Path], typer.Argument(help="GeoJSON files, also .gz and .zip.")]) -> None:
     """Check files by the rules of QuPath's reader."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -74,12 +75,22 @@ def write_cohort(path: str | PathLike[str], rows: Sequence[Mapping[str, Any]]) -
     Text cannot act in a spreadsheet: see `inert.safe_text`.
     """
     table = make_table(rows)
+    with atomic_path(path) as temporary:
+        _safe(table).write_csv(temporary)
+    return table
+
+
+def table_cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str | None]]:
+    """Return the cells that `write_cohort` writes, as `read_cohort` reads them but for `borderline`."""
+    written = io.BytesIO()
+    _safe(make_table(rows)).write_csv(written)
+    return pl.read_csv(written.getvalue(), infer_schema=False).rows(named=True)
+
+
+def _safe(table: pl.DataFrame) -> pl.DataFrame:
     text = [name for name, dtype in table.schema.items() if dtype == pl.String]
     safe = table.with_columns(pl.col(text).map_elements(safe_text, return_dtype=pl.String))
-    safe = safe.rename({name: safe_text(name) for name in table.columns})
-    with atomic_path(path) as temporary:
-        safe.write_csv(temporary)
-    return table
+    return safe.rename({name: safe_text(name) for name in table.columns})
 
 
 def read_cohort(path: str | PathLike[str]) -> list[dict[str, Any]]:

@@ -48,6 +48,8 @@ class SlideRecord:
         `Status.OK` so far, or what is wrong with the slide and the cure.
     info, tissue
         None where the slide could not be opened.
+    fingerprint
+        Of the slide file (`slide.fingerprint`) before it was opened; None where there was none.
     """
 
     slide_id: str
@@ -56,6 +58,7 @@ class SlideRecord:
     message: str = ""
     info: SlideInfo | None = None
     tissue: TissueRecord | None = None
+    fingerprint: str | None = None
 
     def write(self, path: str | Path) -> None:
         """Write the record as JSON."""
@@ -74,6 +77,7 @@ class SlideRecord:
             message=values["message"],
             info=SlideInfo.from_dict(info) if info else None,
             tissue=TissueRecord(**{**tissue, "background": tuple(tissue["background"])}) if tissue else None,
+            fingerprint=values.get("fingerprint"),  # files of version 0.2 have none
         )
 
 

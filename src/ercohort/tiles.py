@@ -54,9 +54,9 @@ def make_tiles(
     Returns
     -------
     pl.DataFrame
-        Columns of `schema.TILES` and `shard`, row-major. `tile_id` is the tile's place in the full grid over the
-        bounds, so it does not depend on the mask; `tissue_fraction` is tissue over core area. No tissue
-        gives no rows.
+        Columns of `schema.TILES` and `shard`, row-major. `tile_id` is the tile's place in the full grid
+        over the bounds, so it does not depend on the mask; `tissue_fraction` is tissue over core area. No
+        tissue gives no rows.
 
     Raises
     ------

@@ -14,6 +14,7 @@ STEP_VERSION: dict[str, int] = {
     "merge": 2,
     "geojson_overlay": 1,
     "cohort": 2,
+    "checksums": 1,
     "prelabel": 1,
     "dataset": 1,
     "generated_tiles": 1,

@@ -1,11 +1,14 @@
-# The table: one row for every row of the sheet, always.
+# The table: one row for every row of the sheet, always. And what proves it: how it was made, and checksums.
 
 
 rule cohort:
     input:
-        collect("results/slides/{slide}/summary.json", slide=SAMPLES),
+        summaries=collect("results/slides/{slide}/summary.json", slide=SAMPLES),
+        engine="results/engine/engine.json",
     output:
-        "results/cohort_er.csv",
+        table="results/cohort_er.csv",
+        timings="results/timings.csv",
+        record="results/run.json",
     log:
         "results/logs/cohort.log",
     benchmark:
@@ -20,11 +23,42 @@ rule cohort:
         runtime=10,
     params:
         sheet=preflight.sheet_columns(SAMPLES),
+        config=CONFIG.model_dump(mode="json"),
         version=STEP_VERSION["cohort"],
     message:
         "Writing the cohort table"
     script:
         "../scripts/cohort.py"
+
+
+# After everything else, and none of it read again: each step noted the checksums of what it wrote.
+rule checksums:
+    input:
+        "results/cohort_er.csv",
+        "results/timings.csv",
+        "results/run.json",
+        collect("results/slides/{slide}/nuclei.geojson.zip", slide=SAMPLES),
+        collect("results/slides/{slide}/overlay.jpg", slide=SAMPLES),
+    output:
+        "results/checksums.sha256",
+    log:
+        "results/logs/checksums.log",
+    benchmark:
+        "results/benchmarks/checksums.tsv"
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        slides=list(SAMPLES),
+        version=STEP_VERSION["checksums"],
+    message:
+        "Collecting checksums"
+    script:
+        "../scripts/checksums.py"
 
 
 rule strict:

@@ -1,11 +1,16 @@
-"""Write the table of the cohort."""
+"""Write the table of the cohort, and how it was made."""
 
 from ercohort.logs import job_log
 from ercohort.steps.cohort import write_cohort_table
 
 with job_log(snakemake.log[0]):
     write_cohort_table(
-        summaries=list(snakemake.input),
+        summaries=list(snakemake.input.summaries),
         sheet=snakemake.params.sheet,
-        output=snakemake.output[0],
+        engine=snakemake.input.engine,
+        config=snakemake.params.config,
+        workflow=snakemake.scriptdir,
+        table=snakemake.output.table,
+        timings=snakemake.output.timings,
+        record=snakemake.output.record,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ercohort import schema
 from ercohort.config import DetectSettings
 from ercohort.errors import ModelError, Status
 from ercohort.files import read_json, write_json, write_table
+from ercohort.provenance import utc_now
 from ercohort.record import SlideRecord, slide_trouble
 
 if TYPE_CHECKING:
@@ -61,8 +63,8 @@ def detect_nuclei(
     gpu, threads
         GPUs and CPU threads that the job was given.
     detections, record
-        Outputs: rows of `schema.DETECTIONS`, and how it went (tiles that failed, times, backend; `fallback`
-        says why it was not run as it was meant to be).
+        Outputs: rows of `schema.DETECTIONS`, and how it went (tiles that failed, times, host, backend;
+        `model` is there without tiles too; `fallback` says why it was not run as it was meant to be).
     """
     from ercohort.backends import choose_backend, choose_prepared
     from ercohort.model import read_model
@@ -82,6 +84,9 @@ def detect_nuclei(
         "failed": [],
         "seconds": 0.0,
         "fallback": None,
+        "model": "{name}@{sha256:.12}".format(**prepared["model"]),
+        "host": platform.node(),
+        "started": utc_now(),
     }
 
     def trouble(status: Status, message: str) -> None:
@@ -113,9 +118,8 @@ def detect_nuclei(
             _log_stats(slide_record.slide_id, found.stats)
             table = found.table
             result.update(found.stats)
-            result["model"] = f"{detector.name}@{detector.sha256[:12]}"
     write_table(detections, table, columns)
-    write_json(record, result)
+    write_json(record, {**result, "ended": utc_now()})
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from ercohort.checksums import note
 from ercohort.config import GeoJSONSettings
 from ercohort.errors import GeoJSONError
 from ercohort.files import atomic_path, read_json
@@ -39,6 +40,7 @@ def export_geojson(*, settings: GeoJSONSettings, folder: Path) -> None:
             raise GeoJSONError(
                 f"{output}: {n_written} nuclei were written, {report.n_features} read back; report it"
             )
+    note("geojson", output, n_features=n_written)
     LOGGER.info("%s: %d features in %d files", slide.slide_id, report.n_features, report.n_files)
 
 
@@ -73,9 +75,11 @@ def draw_pictures(*, folder: Path) -> None:
     if slide.info is None or slide.tissue is None:
         for path in (overlay, heatmap):
             pictures.write_card(path, slide_id=slide.slide_id, status=row["status"], message=row["message"])
+        note("pictures", overlay, heatmap)
         return
     nuclei = pl.read_parquet(folder / "nuclei.parquet")
     mask = load_tissue_mask(folder / "tissue.png")
     with open_slide(slide.info.path, info=slide.info) as pixels:
         pictures.write_overlay(overlay, slide=pixels, nuclei=nuclei, mask=mask, row=row)
     pictures.write_heatmap(heatmap, info=slide.info, nuclei=nuclei, mask=mask, row=row)
+    note("pictures", overlay, heatmap)

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from ercohort import __version__, schema
+from ercohort.checksums import note
 from ercohort.config import DetectSettings
 from ercohort.errors import Status
 from ercohort.files import read_json, write_json, write_table
@@ -75,6 +76,7 @@ def merge_slide(
         folder / "nuclei.parquet", pl.DataFrame(schema=columns) if nuclei is None else nuclei, columns
     )
     write_json(folder / "summary.json", {"row": row, "failed_tiles": failed, "shards": shards})
+    note("merge", folder / "nuclei.parquet", folder / "summary.json")
 
 
 def _status_before_scoring(

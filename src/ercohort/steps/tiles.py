@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from ercohort import schema
+from ercohort.checksums import note
 from ercohort.config import TileSettings
 from ercohort.errors import Status
 from ercohort.files import write_table
@@ -38,3 +39,4 @@ def lay_out_tiles(*, detector_mpp: float, settings: TileSettings, folder: Path) 
         )
     LOGGER.info("%s: %d tiles", record.slide_id, len(tiles))
     write_table(folder / "tiles.parquet", tiles, schema.TILES)
+    note("tiles", folder / "tiles.parquet")

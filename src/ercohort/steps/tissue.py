@@ -6,10 +6,12 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from ercohort.checksums import note
 from ercohort.config import TissueSettings
 from ercohort.errors import SlideError, Status
 from ercohort.files import atomic_path, read_json, write_json
 from ercohort.record import SlideRecord, TissueRecord, slide_trouble
+from ercohort.slide.fingerprint import fingerprint
 
 
 def convert_slide(*, path: str, mpp: float | None, slide: str | Path, record: str | Path) -> None:
@@ -26,6 +28,7 @@ def convert_slide(*, path: str, mpp: float | None, slide: str | Path, record: st
     with slide_trouble(slide, trouble):
         convert(path, slide, mpp=mpp)
     write_json(record, result)
+    note("convert", slide, record)
 
 
 def mask_tissue(
@@ -55,7 +58,7 @@ def mask_tissue(
     from ercohort.slide import open_slide
     from ercohort.slide.probe import probe
 
-    record = SlideRecord(slide_id, path, Status.OK)
+    record = SlideRecord(slide_id, path, Status.OK, fingerprint=fingerprint(path))
     found: tissue.Tissue | None = None
 
     def trouble(status: Status, message: str) -> None:
@@ -76,6 +79,7 @@ def mask_tissue(
             )
     tissue.save_tissue(found or tissue.no_tissue(), folder / "tissue.png", folder / "thumbnail.jpg")
     record.write(folder / "slide.json")
+    note("tissue", folder / "slide.json", folder / "tissue.png", folder / "thumbnail.jpg")
 
 
 def _readable(path: str, readable: str, conversion: str | Path | None) -> str:

@@ -1,0 +1,167 @@
+"""`ercohort verify`: whether results are as the run wrote them, and belong together.
+
+Finds accidents: a file that was edited, cut off, lost, or put there from another run. It is no proof against
+intent: whoever can change a file can change its checksum. A copy of `checksums.sha256` kept elsewhere is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ercohort.checksums import (
+    COHORT_FILES,
+    COLLECTED,
+    SLIDE_FILES,
+    Checksum,
+    checksum,
+    parse_notes,
+    read_collected,
+    read_notes,
+)
+from ercohort.errors import InputError
+from ercohort.turns import in_turn
+from ercohort.verify_file import Seen, Slide, again, describe_change
+from ercohort.verify_slide import check_slide
+from ercohort.verify_table import check_record, check_table
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all)."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found: one line for every problem, and for what is merely worth knowing."""
+
+    problems: list[str]
+    notes: list[str]
+    n_slides: int
+    n_files: int
+
+
+def verify_results(results: Path, progress: Progress | None = None) -> Verification:
+    """Check a results folder, or the folder of one slide that `ercohort run` made.
+
+    Parameters
+    ----------
+    results
+        The folder; nothing in it is changed.
+    progress
+        Told how many bytes were read.
+
+    Raises
+    ------
+    InputError
+        The folder holds no results.
+    """
+    by_hand = (results / "slide.json").exists()
+    if not (by_hand or (results / "cohort_er.csv").exists() or (results / "slides").is_dir()):
+        raise InputError(f"{results}: holds no results; name the results folder of a run")
+    problems: list[str] = []
+    collected = {} if by_hand else _collected(results, problems)
+    record = {} if by_hand else check_record(results, problems)
+    slides = _find_slides(results, collected, by_hand)
+    cohort = {} if by_hand else _cohort_files(results, record, collected)
+    files = [*cohort.values(), *(seen for slide in slides for seen in slide.files.values())]
+    _read(files, progress or _no_progress)
+    rows, notes = {}, []
+    if not by_hand:
+        problems += _changed_cohort_files(results, cohort)
+        rows = check_table(results, slides, record, cohort["cohort_er.csv"], problems, notes)
+    for slide in slides:
+        problems += check_slide(slide, rows.get(slide.slide_id), results, notes)
+    if not by_hand:
+        problems += _unfinished(results, files, collected)
+    return Verification(problems, notes, len(slides), sum(seen.found is not None for seen in files))
+
+
+def _no_progress(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+def _collected(results: Path, problems: list[str]) -> dict[str, str]:
+    path = results / COLLECTED
+    try:
+        return read_collected(path)
+    except InputError as error:
+        problems.append(f"{error}; {again(path)}")
+    except OSError:
+        problems.append(
+            f"{path}: is missing: the run did not finish, or an older ercohort made it; "
+            "run the same snakemake command again"
+        )
+    return {}
+
+
+def _find_slides(results: Path, collected: Mapping[str, str], by_hand: bool) -> list[Slide]:
+    """Find every slide whose files were collected or lie there; the table may name more."""
+    if by_hand:
+        return [_slide(results.absolute().name, results, {})]
+    names = dict.fromkeys(name.split("/")[1] for name in collected if name.startswith("slides/"))
+    folder = results / "slides"
+    names |= dict.fromkeys(sorted(path.name for path in folder.glob("*") if (path / "slide.json").exists()))
+    return [_slide(name, folder / name, collected) for name in names]
+
+
+def _slide(slide_id: str, folder: Path, collected: Mapping[str, str]) -> Slide:
+    notes = read_notes(folder)
+    start = f"slides/{slide_id}/"
+    listed = [name.removeprefix(start) for name in collected if name.startswith(start)]
+    names = dict.fromkeys([*SLIDE_FILES, *notes, *listed])
+    files = {name: Seen(folder / name, notes.get(name), collected.get(start + name)) for name in names}
+    return Slide(slide_id, folder, files)
+
+
+def _cohort_files(results: Path, record: Mapping[str, Any], collected: Mapping[str, str]) -> dict[str, Seen]:
+    noted = parse_notes(record.get("files"))
+    names = dict.fromkeys([*COHORT_FILES, *(name for name in collected if not name.startswith("slides/"))])
+    return {name: Seen(results / name, noted.get(name), collected.get(name)) for name in names}
+
+
+def _read(files: list[Seen], progress: Progress) -> None:
+    """Hash every file that is there, several at a time."""
+    there = [seen for seen in files if seen.path.is_file()]
+    total = sum(seen.path.stat().st_size for seen in there)
+    done = 0
+    for seen, found in zip(there, in_turn(_try_checksum, there), strict=True):
+        if isinstance(found, Checksum):
+            seen.found = found
+            done += found.bytes
+        else:
+            seen.unreadable = found
+        progress(done, total)
+
+
+def _try_checksum(seen: Seen) -> Checksum | str:
+    try:
+        return checksum(seen.path)
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _changed_cohort_files(results: Path, cohort: Mapping[str, Seen]) -> Iterator[str]:
+    for name, seen in cohort.items():
+        change = describe_change(seen)
+        # `check_record` and `check_table` have spoken of these two.
+        if change and not (name == "cohort_er.csv" or (name == "run.json" and seen.found is None)):
+            made_by = seen.path if name == "engine/engine.json" else results / "cohort_er.csv"
+            yield f"{seen.path}: {change}; {again(made_by)}"
+
+
+def _unfinished(results: Path, files: list[Seen], collected: Mapping[str, str]) -> Iterator[str]:
+    """Find files that are as their step wrote them, but were not collected: a run that goes on from there."""
+    late = [seen for seen in files if seen.known and seen.found and seen.collected != seen.found.sha256]
+    if collected and late:
+        more = f" and {len(late) - 1:,} more" if len(late) > 1 else ""
+        yield (
+            f"{results / COLLECTED}: is older than {late[0].path}{more}: a later run did not finish, or it "
+            "was edited; run the same snakemake command again, "
+            f"if need be with `--forcerun {results / COLLECTED}`"
+        )
+    for seen in (seen for seen in files if seen.known and seen.noted and not seen.as_noted):
+        yield (
+            f"{seen.path}: is what {COLLECTED} says, but not what the step that wrote it noted; "
+            f"{again(seen.path)}"
+        )
