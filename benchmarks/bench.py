@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import demo
 import overhead
 import peers
+import precisions
 import scaling
 import seed_workload
 from children import ROOT, ChildError, machine, revision
@@ -26,8 +28,10 @@ PARTS: dict[str, Callable[..., Part]] = {
     "seed": seed_workload.measure,
     "detection": seed_workload.measure_detection,
     "peers": peers.measure,
+    "precision": precisions.measure,
     "scaling": scaling.measure,
     "overhead": overhead.measure,
+    "demo": demo.measure,
 }
 
 

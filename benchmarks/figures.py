@@ -80,8 +80,10 @@ def show(part: Part, console: Console) -> None:
 
 
 def number(value: float) -> str:
-    """Three significant digits; whole numbers with all of theirs."""
-    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
+    """Three significant digits, four just below 1; whole numbers with all of theirs."""
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4f}" if 0.9 < value < 1 else f"{value:.3g}"
 
 
 def write_results(path: Path, parts: Sequence[Part], about: dict[str, Any]) -> None:

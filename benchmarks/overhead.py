@@ -1,4 +1,4 @@
-"""Part 4: what the workflow adds to the work: dry runs, runs with nothing to do, seconds per slide."""
+"""Part 6: what the workflow adds to the work: dry runs, runs with nothing to do, seconds per slide."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Part 3: time and memory against size; an exponent of 1 is linear."""
+"""Part 5: time and memory against size; an exponent of 1 is linear."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import slides
 from children import do, exponent
@@ -36,19 +36,48 @@ def measure(size: Size) -> Part:
         sizes = sorted(points)[-2:]  # below that, starting up is most of the time
         figures.append(Figure("  exponent of the time", exponent(sizes, [points[s][0] for s in sizes]), ""))
         figures.append(Figure("  exponent of the memory", exponent(sizes, [points[s][1] for s in sizes]), ""))
-    return Part("Scaling", figures + _threads(size.peers_area), lambda axes: _draw(axes, series))
+    figures += [*_wider(size.area), *_threads(size.peers_area)]
+    remarks = ["The exponents are those of the two largest sizes: below, starting up is most of it."]
+    return Part("Scaling", figures, lambda axes: _draw(axes, series), remarks)
 
 
 def _slides(largest: float) -> Series:
     points: Series = {}
     for area in (largest / 16, largest / 4, largest):
-        slide = slides.planted(area)
-        with tempfile.TemporaryDirectory() as folder:
-            done = do("run_slide", slide=str(slide), out=folder)
-        seconds = sum(done["seconds"][name] for name in STAGES)
-        peak = max(done["peak_mb"][name] for name in STAGES)
-        points[slides.WIDTH * slides.HEIGHT * area / 1e6] = (seconds, peak)
+        done = _run(slides.planted(area))
+        points[_megapixels(area)] = (sum(done["seconds"][name] for name in STAGES), _peak_mb(done))
     return points
+
+
+def _wider(area: float) -> list[Figure]:
+    """Compare a slide's memory with that of one of a 16th of its area and as many nuclei."""
+    times = 16
+    dense = _run(slides.planted(area / times))
+    sparse = _run(slides.planted(area, nuclei_per_mm2=slides.NUCLEI_PER_MM2 / times))
+    name = f"{number(_megapixels(area))} Mpx with the nuclei of {number(_megapixels(area / times))} Mpx"
+    return [
+        Figure(f"slide, {name}: peak memory", _peak_mb(sparse), "MB"),
+        Figure("  nuclei found", sparse["row"]["n_nuclei"], ""),
+        Figure("  nuclei found on the smaller slide", dense["row"]["n_nuclei"], ""),
+        Figure("  peak memory / that of the smaller slide", _peak_mb(sparse) / _peak_mb(dense), "x", 1.1),
+        *(
+            Figure(f"  the same, {text}", sparse["peak_mb"][stage] / dense["peak_mb"][stage], "x")
+            for stage, text in STAGES.items()
+        ),
+    ]
+
+
+def _run(slide: Path, cores: int | None = None) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        return do("run_slide", cores=cores, slide=str(slide), out=folder)
+
+
+def _peak_mb(done: dict[str, Any]) -> float:
+    return max(done["peak_mb"][name] for name in STAGES)
+
+
+def _megapixels(area: float) -> float:
+    return slides.WIDTH * slides.HEIGHT * area / 1e6
 
 
 def _merges(sizes: tuple[int, ...]) -> Series:
@@ -72,17 +101,16 @@ def _files(sizes: tuple[int, ...]) -> dict[str, Series]:
 
 
 def _threads(area: float) -> list[Figure]:
-    slide, seconds = slides.planted(area), {}
-    for cores in (1, 2):
-        if cores > len(os.sched_getaffinity(0)):
-            return []
-        with tempfile.TemporaryDirectory() as folder:
-            done = do("run_slide", cores=cores, slide=str(slide), out=str(Path(folder)))
-        seconds[cores] = done["seconds"]["nuclei"]
-    return [
-        *(Figure(f"detection, {cores} threads", value, "s") for cores, value in seconds.items()),
-        Figure("  1 thread / 2 threads", seconds[1] / seconds[2], "x"),
-    ]
+    if len(os.sched_getaffinity(0)) < 2:
+        return []
+    slide = slides.planted(area)
+    runs = {cores: _run(slide, cores) for cores in (1, 2)}
+    figures = []
+    for cores, done in runs.items():
+        figures.append(Figure(f"detection, {cores} thread{'s' * (cores > 1)}", done["seconds"]["nuclei"], "s"))
+        figures.append(Figure("  peak memory", done["peak_mb"]["nuclei"], "MB"))
+    share = runs[1]["seconds"]["nuclei"] / runs[2]["seconds"]["nuclei"]
+    return [*figures, Figure("  1 thread / 2 threads", share, "x")]
 
 
 def _draw(axes: Axes, series: dict[str, Series]) -> None:

@@ -23,12 +23,18 @@ NUCLEI_PER_MM2 = 15_600.0
 TISSUE_SHARE = 0.49
 
 
-def planted(area: float, *, mpp: float = MPP, tissue_share: float = TISSUE_SHARE) -> Path:
+def planted(
+    area: float,
+    *,
+    mpp: float = MPP,
+    tissue_share: float = TISSUE_SHARE,
+    nuclei_per_mm2: float = NUCLEI_PER_MM2,
+) -> Path:
     """Draw `area` (1, 1/4, 1/16, ...) of the workload's slide; its truth lies beside it."""
     scale = math.sqrt(area) * MPP / mpp
     arguments = {
         "width": round(WIDTH * scale), "height": round(HEIGHT * scale), "mpp": mpp, "percent_positive": 40.0,
-        "seed": 3, "tissue_share": tissue_share, "nuclei_per_mm2": NUCLEI_PER_MM2,
+        "seed": 3, "tissue_share": tissue_share, "nuclei_per_mm2": nuclei_per_mm2,
     }  # fmt: skip
     path = CACHE / f"simulated-{arguments['width']}x{arguments['height']}-{_key(arguments)}.tiff"
     if not path.exists():

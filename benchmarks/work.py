@@ -110,6 +110,28 @@ def detection(slide: str, tiles: int, repeat: int, precision: str = "auto") -> d
     return {"network": times.network, "read": times.read, "stage": times.stage, "n_tiles": times.n_tiles}
 
 
+def make_int8(path: str, n_tiles: int) -> dict[str, Any]:
+    """Make an int8 file of the default detector."""
+    import precisions
+
+    precisions.make_int8(Path(path), n_tiles)
+    return {}
+
+
+def compare_precisions(slide: str, int8: str, repeat: int) -> dict[str, Any]:
+    """Run float32, bf16 and int8 on the same tiles."""
+    from precisions import compare
+
+    return compare(Path(slide), Path(int8), repeat)
+
+
+def on_fields(precision: str, int8: str, data: str, out: str) -> dict[str, Any]:
+    """Count the annotated nuclei that one precision finds."""
+    import precisions
+
+    return precisions.on_fields(precision, Path(int8), Path(data), Path(out))
+
+
 def oracle(slide: str) -> dict[str, Any]:
     """Count what tiling, NMS and seams lose or double, with the planted nuclei in place of the network."""
     from peers import pipeline_alone
@@ -181,8 +203,8 @@ def _timed(job: Any, *arguments: Any) -> float:
 
 
 TASKS = (
-    run_slide, floors, detection, oracle, merge, make_nuclei, write_geojson, validate_geojson, simulate,
-    write_svs,
+    run_slide, floors, detection, make_int8, compare_precisions, on_fields, oracle, merge, make_nuclei, write_geojson,
+    validate_geojson, simulate, write_svs,
 )  # fmt: skip
 
 if __name__ == "__main__":
