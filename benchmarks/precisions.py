@@ -47,7 +47,7 @@ def measure(size: Size) -> Part:
     figures = [figure for name in found["order"] for figure in _figures(name, found)]
     remarks = [
         f"{slide.name}, {found['n_tiles']} tiles, {found['n_planted']:,} planted nuclei; a nucleus is found "
-        f"within {RADIUS_UM:g} µm; the precisions in turn, {size.repeat} times, all cores, the fastest counts",
+        f"within {RADIUS_UM:g} µm; in turn, {size.repeat} times, all cores, the fastest counts",
         f"int8: {size.calibration} simulated tiles of other slides set its ranges; what it leaves in float32 "
         f"ran in {found['around_int8']}",
         ASKING,
@@ -66,7 +66,8 @@ def _figures(name: str, found: dict[str, Any]) -> list[Figure]:
     if name != "f32":
         figures.append(Figure("  F1 against float32's nuclei", one["agreement"], "", at_least=one["least"]))
     if name == INT8:
-        figures.append(Figure("  network's time / the fastest other", one["network"] / before["network"], "x"))
+        ratio = one["network"] / before["network"]
+        figures.append(Figure(f"  network's time / {found['order'][-2]}'s", ratio, "x"))
     return figures
 
 
@@ -167,11 +168,17 @@ def _load(int8: Path, config: Any) -> dict[str, Runner]:
     if fastest != "f32":
         ways[fastest] = (model, fastest, LEAST_F1)
     ways[INT8] = (int8, fastest, LEAST_F1_INT8)
-    options = {"tile_px": config.tiles.tile_px, "detect": config.detect, "threads": len(os.sched_getaffinity(0))}
+    options = {
+        "tile_px": config.tiles.tile_px,
+        "detect": config.detect,
+        "threads": len(os.sched_getaffinity(0)),
+    }
     runners = {}
     for name, (file, precision, least) in ways.items():
-        made = (kind(read_model(file), **options, precision=precision) for kind in (OpenVinoBackend, NetworkAlone))
-        runners[name] = Runner(*made, least)
+        whole, alone = (
+            kind(read_model(file), **options, precision=precision) for kind in (OpenVinoBackend, NetworkAlone)
+        )
+        runners[name] = Runner(whole, alone, least)
     return runners
 
 

@@ -107,7 +107,9 @@ def _threads(area: float) -> list[Figure]:
     runs = {cores: _run(slide, cores) for cores in (1, 2)}
     figures = []
     for cores, done in runs.items():
-        figures.append(Figure(f"detection, {cores} thread{'s' * (cores > 1)}", done["seconds"]["nuclei"], "s"))
+        figures.append(
+            Figure(f"detection, {cores} thread{'s' * (cores > 1)}", done["seconds"]["nuclei"], "s")
+        )
         figures.append(Figure("  peak memory", done["peak_mb"]["nuclei"], "MB"))
     share = runs[1]["seconds"]["nuclei"] / runs[2]["seconds"]["nuclei"]
     return [*figures, Figure("  1 thread / 2 threads", share, "x")]

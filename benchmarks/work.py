@@ -203,8 +203,8 @@ def _timed(job: Any, *arguments: Any) -> float:
 
 
 TASKS = (
-    run_slide, floors, detection, make_int8, compare_precisions, on_fields, oracle, merge, make_nuclei, write_geojson,
-    validate_geojson, simulate, write_svs,
+    run_slide, floors, detection, make_int8, compare_precisions, on_fields, oracle, merge, make_nuclei,
+    write_geojson, validate_geojson, simulate, write_svs,
 )  # fmt: skip
 
 if __name__ == "__main__":

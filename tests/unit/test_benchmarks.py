@@ -109,3 +109,75 @@ def test_a_row_that_is_not_what_was_put_on_disk_is_named():
     assert wrong_rows(pl.DataFrame(told)[::-1], planned) == [
         "the rows are not those of the sheet, in its order"
     ]
+
+
+def test_the_demo_is_run_without_this_environment(monkeypatch):
+    from demo import base_python, clean_environment
+
+    own = str(Path(sys.prefix) / "bin")
+    monkeypatch.setenv("PATH", f"{own}:/usr/bin")
+    monkeypatch.setenv("PYTHONPATH", "src")
+    environment = clean_environment()
+    assert environment["PATH"] == "/usr/bin"
+    assert "PYTHONPATH" not in environment
+    assert Path(base_python()).is_file()
+
+
+def test_the_precisions_are_compared_on_the_planted_nuclei(tmp_path, monkeypatch):
+    """The float32 file stands in for the int8 one, whose making takes seconds: it finds the same nuclei."""
+    import slides
+    from children import ROOT, do
+
+    monkeypatch.setattr(slides, "CACHE", tmp_path)
+    slide = slides.planted(1 / 1024, tissue_share=0.9)
+    found = do("compare_precisions", slide=str(slide), int8=str(ROOT / "models/er-yolov8n.onnx"), repeat=1)
+    assert found["order"][0] == "f32"
+    assert found["order"][-1] == "int8"
+    for name in found["order"]:
+        assert found[name]["network"] > 0.0
+        assert found[name]["stage"] > 0.0
+        assert found[name]["agreement"] > 0.98
+        assert found[name]["f1"] > 0.9
+        assert found[name]["class_mean_f1"] > 0.9
+    assert found["f32"]["agreement"] == 1.0
+    assert found["around_int8"] == found["order"][-2]
+
+
+def test_int8_is_shown_beside_the_precision_that_it_would_replace():
+    from precisions import _figures
+
+    one = {
+        "stage": 0.02,
+        "network": 0.01,
+        "f1": 0.99,
+        "class_mean_f1": 0.98,
+        "agreement": 0.985,
+        "least": 0.99,
+    }
+    found = {"order": ["f32", "bf16", "int8"], "f32": one, "bf16": one, "int8": one | {"network": 0.005}}
+    figures = {figure.name.strip(): figure for figure in _figures("int8", found)}
+    assert figures["int8: whole stage"].value == 20.0
+    assert figures["network's time / bf16's"].value == 0.5
+    assert figures["F1 against float32's nuclei"].reached is False
+    assert "F1 against float32's nuclei" not in [figure.name.strip() for figure in _figures("f32", found)]
+
+
+def test_annotated_fields_that_are_not_there_are_said_to_be_missing(tmp_path, monkeypatch):
+    import precisions
+
+    monkeypatch.setattr(precisions, "FIELDS", tmp_path / "none")
+    figures, remark = precisions._on_fields("int8.onnx", ["f32", "int8"], tmp_path)
+    assert figures == []
+    assert "not measured" in remark
+
+
+def test_shares_close_to_one_keep_what_tells_them_apart():
+    from figures import number
+
+    assert [number(value) for value in (0.99617, 1.0, 0.5, 12.34, 1234.5)] == [
+        "0.9962",
+        "1",
+        "0.5",
+        "12.3",
+        "1,234",
+    ]
