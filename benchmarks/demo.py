@@ -42,9 +42,7 @@ def measure(size: Size) -> Part:
             Figure("  simulated cohort drawn and run", run, "s"),
         ],
         None,
-        [
-            f"clone of {revision().rstrip('+')}, {cores} cores; pip had the packages, nothing was compiled before"
-        ],
+        [f"clone of {revision().rstrip('+')}, {cores} cores; packages on disk, nothing compiled"],
     )
 
 
