@@ -1,7 +1,7 @@
 """Zip files by the compression of ISA-L: five times as fast as zlib's fastest, and smaller.
 
-The standard library has no way to put another compressor, or what is already compressed, into a zip; libraries
-that do compress in one thread (benchmarks/NOTES.md has the figures).
+The standard library has no way to put another compressor, or what is already compressed, into a zip, and the
+library that has one compresses in a single thread (benchmarks/NOTES.md has the figures).
 """
 
 from __future__ import annotations

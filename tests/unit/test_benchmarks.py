@@ -181,3 +181,27 @@ def test_shares_close_to_one_keep_what_tells_them_apart():
         "12.3",
         "1,234",
     ]
+
+
+def test_memory_is_held_against_a_slide_of_as_many_nuclei(monkeypatch):
+    import scaling
+    import slides
+
+    drawn = []
+
+    def planted(area, nuclei_per_mm2=slides.NUCLEI_PER_MM2):
+        drawn.append((area, nuclei_per_mm2))
+        return area
+
+    def run(area, cores=None):
+        peak = 500.0 if area == 0.5 else 400.0
+        return {"peak_mb": dict.fromkeys(scaling.STAGES, peak), "row": {"n_nuclei": 1000}}
+
+    monkeypatch.setattr(scaling.slides, "planted", planted)
+    monkeypatch.setattr(scaling, "_run", run)
+    figures = {figure.name.strip(): figure for figure in scaling._wider(0.5)}
+    nuclei = [area * density for area, density in drawn]
+    assert len(nuclei) == 2
+    assert nuclei[0] == pytest.approx(nuclei[1])
+    ratio = figures["peak memory / that of the smaller slide"]
+    assert (ratio.value, ratio.reached) == (1.25, False)
