@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import slides
 from children import do, exponent
 from figures import Figure, Part, number
-from seed_workload import STAGES
+from seed_workload import FINISHED, STAGES, run
 from sizes import Size
 
 if TYPE_CHECKING:
@@ -68,7 +68,11 @@ def _wider(area: float) -> list[Figure]:
 
 
 def _run(slide: Path, cores: int | None = None) -> dict[str, Any]:
+    if cores is None and slide in FINISHED:
+        return FINISHED[slide]
     with tempfile.TemporaryDirectory() as folder:
+        if cores is None:
+            return run(slide, Path(folder))
         return do("run_slide", cores=cores, slide=str(slide), out=folder)
 
 

@@ -20,6 +20,8 @@ STAGES = {
     "nuclei": "detection", "merge": "merge", "QuPath file": "GeoJSON, validated",
 }  # fmt: skip
 SEED_SECONDS = 60.0
+FINISHED: dict[Path, dict[str, Any]] = {}
+"""Runs of this version on all cores, by slide: no slide is run again for another part."""
 
 
 def measure(size: Size) -> Part:
@@ -57,7 +59,10 @@ def measure(size: Size) -> Part:
 
 def run(slide: Path, out: Path, source: Path = ROOT) -> dict[str, Any]:
     """Take the slide through `run_slide` of a source tree."""
-    return do("run_slide", source=source, slide=str(slide), out=str(out))
+    done = do("run_slide", source=source, slide=str(slide), out=str(out))
+    if source == ROOT:
+        FINISHED[slide] = done
+    return done
 
 
 def warm_up(source: Path = ROOT) -> None:
