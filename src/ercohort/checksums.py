@@ -1,6 +1,6 @@
 """SHA-256 of every file that a run writes: noted by the step that wrote it, collected for the cohort.
 
-A step leaves `checksums/<step>.json` in the slide's folder, so that no large file is read again later, and
+A step leaves `checksums/<step>.json` beside what it wrote, so that no large file is read again later, and
 steps of one slide that run at the same time share no file. `results/checksums.sha256` collects them in the
 format of `sha256sum -c`.
 """
@@ -26,7 +26,8 @@ SLIDE_FILES = (
 )  # fmt: skip
 """What every slide's folder holds after a run, whatever became of the slide."""
 
-COHORT_FILES = ("cohort_er.csv", "timings.csv", "run.json", "engine/engine.json")
+COHORT_FILES = ("cohort_er.csv", "timings.csv", "run.json")
+ENGINE_FILES = ("engine.json",)
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,14 @@ def checksum(path: str | Path, n_features: int | None = None) -> Checksum:
 
 
 def note(step: str, *paths: str | Path, n_features: int | None = None) -> None:
-    """Note the checksums of the files that a step has just written, all in one slide's folder."""
+    """Note the checksums of the files that a step has just written, all in one folder."""
     folder = Path(paths[0]).parent
     found = {Path(path).name: checksum(path, n_features).to_dict() for path in paths}
     write_json(folder / RECORDS / f"{step}.json", found)
 
 
 def read_notes(folder: Path) -> dict[str, Checksum]:
-    """Return what the steps noted of a slide's folder, by file name; damaged notes are left out."""
+    """Return what the steps noted of a folder, by file name; damaged notes are left out."""
     found: dict[str, Checksum] = {}
     for path in sorted((folder / RECORDS).glob("*.json")):
         try:
@@ -109,14 +110,15 @@ def collect(results: Path, slides: Iterable[str]) -> int:
     -------
     Number of files.
     """
-    found = {name: checksum(results / name).sha256 for name in COHORT_FILES if (results / name).exists()}
-    for slide_id in slides:
-        folder = results / "slides" / slide_id
-        notes = read_notes(folder)
-        for name in [*SLIDE_FILES, *(name for name in notes if name not in SLIDE_FILES)]:
-            if (folder / name).exists():
-                known = notes.get(name) or checksum(folder / name)
-                found[f"slides/{slide_id}/{name}"] = known.sha256
+    folders = {"": COHORT_FILES, "engine/": ENGINE_FILES}
+    folders |= {f"slides/{slide_id}/": SLIDE_FILES for slide_id in slides}
+    found: dict[str, str] = {}
+    for start, files in folders.items():
+        notes = read_notes(results / start)
+        for name in dict.fromkeys([*files, *notes]):
+            path = results / start / name
+            if path.exists():
+                found[start + name] = (notes.get(name) or checksum(path)).sha256
     write_collected(results / COLLECTED, found)
     return len(found)
 

@@ -33,7 +33,6 @@ def describe_run(
     engine: Mapping[str, Any],
     config: Mapping[str, Any],
     workflow: Path,
-    tables: Sequence[Path],
 ) -> dict[str, Any]:
     """Describe how the slides of a table were made.
 
@@ -47,8 +46,6 @@ def describe_run(
         All settings, as used.
     workflow
         A folder of the workflow; its git state is looked up.
-    tables
-        Files whose checksums are noted.
 
     Returns
     -------
@@ -75,7 +72,6 @@ def describe_run(
         },
         "sheet": _sheet(str(config["samples"])),
         "config": dict(config),
-        "files": {path.name: checksum(path).to_dict() for path in tables},
     }
 
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ercohort.checksums import (
     COHORT_FILES,
     COLLECTED,
+    ENGINE_FILES,
     SLIDE_FILES,
     Checksum,
     checksum,
-    parse_notes,
     read_collected,
     read_notes,
 )
@@ -60,20 +59,21 @@ def verify_results(results: Path, progress: Progress | None = None) -> Verificat
     if not (by_hand or (results / "cohort_er.csv").exists() or (results / "slides").is_dir()):
         raise InputError(f"{results}: holds no results; name the results folder of a run")
     problems: list[str] = []
+    notes: list[str] = []
     collected = {} if by_hand else _collected(results, problems)
-    record = {} if by_hand else check_record(results, problems)
     slides = _find_slides(results, collected, by_hand)
-    cohort = {} if by_hand else _cohort_files(results, record, collected)
+    cohort = {} if by_hand else _cohort_files(results, collected)
     files = [*cohort.values(), *(seen for slide in slides for seen in slide.files.values())]
     _read(files, progress or _no_progress)
-    rows, notes = {}, []
     if not by_hand:
+        problems += check_record(results, cohort["run.json"], notes)
         problems += _changed_cohort_files(results, cohort)
-        rows = check_table(results, slides, record, cohort["cohort_er.csv"], problems, notes)
+    rows = {} if by_hand else check_table(results, slides, cohort["cohort_er.csv"], problems, notes)
     for slide in slides:
         problems += check_slide(slide, rows.get(slide.slide_id), results, notes)
-    if not by_hand:
-        problems += _unfinished(results, files, collected)
+    if collected:
+        mine = [seen for slide in slides if slide.slide_id in rows for seen in slide.files.values()]
+        problems += _unfinished(results, [*cohort.values(), *mine])
     return Verification(problems, notes, len(slides), sum(seen.found is not None for seen in files))
 
 
@@ -114,10 +114,12 @@ def _slide(slide_id: str, folder: Path, collected: Mapping[str, str]) -> Slide:
     return Slide(slide_id, folder, files)
 
 
-def _cohort_files(results: Path, record: Mapping[str, Any], collected: Mapping[str, str]) -> dict[str, Seen]:
-    noted = parse_notes(record.get("files"))
-    names = dict.fromkeys([*COHORT_FILES, *(name for name in collected if not name.startswith("slides/"))])
-    return {name: Seen(results / name, noted.get(name), collected.get(name)) for name in names}
+def _cohort_files(results: Path, collected: Mapping[str, str]) -> dict[str, Seen]:
+    notes = read_notes(results)
+    notes |= {f"engine/{name}": noted for name, noted in read_notes(results / "engine").items()}
+    names = [*COHORT_FILES, *(f"engine/{name}" for name in ENGINE_FILES), *notes]
+    names += [name for name in collected if not name.startswith("slides/")]
+    return {name: Seen(results / name, notes.get(name), collected.get(name)) for name in dict.fromkeys(names)}
 
 
 def _read(files: list[Seen], progress: Progress) -> None:
@@ -144,16 +146,16 @@ def _try_checksum(seen: Seen) -> Checksum | str:
 def _changed_cohort_files(results: Path, cohort: Mapping[str, Seen]) -> Iterator[str]:
     for name, seen in cohort.items():
         change = describe_change(seen)
-        # `check_record` and `check_table` have spoken of these two.
-        if change and not (name == "cohort_er.csv" or (name == "run.json" and seen.found is None)):
-            made_by = seen.path if name == "engine/engine.json" else results / "cohort_er.csv"
+        never_made = seen.found is None and not seen.expected  # by an older ercohort: `check_record` says so
+        if change and not never_made and name != "cohort_er.csv":  # of which `check_table` speaks
+            made_by = seen.path if name.startswith("engine/") else results / "cohort_er.csv"
             yield f"{seen.path}: {change}; {again(made_by)}"
 
 
-def _unfinished(results: Path, files: list[Seen], collected: Mapping[str, str]) -> Iterator[str]:
+def _unfinished(results: Path, files: list[Seen]) -> Iterator[str]:
     """Find files that are as their step wrote them, but were not collected: a run that goes on from there."""
     late = [seen for seen in files if seen.known and seen.found and seen.collected != seen.found.sha256]
-    if collected and late:
+    if late:
         more = f" and {len(late) - 1:,} more" if len(late) > 1 else ""
         yield (
             f"{results / COLLECTED}: is older than {late[0].path}{more}: a later run did not finish, or it "

@@ -39,6 +39,11 @@ class Seen:
         return {sha for sha in (self.noted and self.noted.sha256, self.collected) if sha}
 
     @property
+    def as_noted(self) -> bool:
+        """It is what the step that wrote it noted."""
+        return bool(self.found and self.noted and self.found.sha256 == self.noted.sha256)
+
+    @property
     def known(self) -> bool:
         """It is what the step that wrote it noted, or else what was collected."""
         return self.found is not None and self.found.sha256 in self.expected

@@ -25,7 +25,7 @@ def check_slide(
     Parameters
     ----------
     row
-        Of the table; without one, that of `summary.json` is taken.
+        Of the table; taken only where `summary.json` has no row that can be trusted.
     results
         The results folder: a relative path of a slide file begins beside it.
     """
@@ -33,7 +33,7 @@ def check_slide(
         yield f"{slide.folder}: is missing; run the same snakemake command again"
         return
     summary = read_json_or_none(slide.folder / "summary.json")
-    if row is None and isinstance(summary, dict):
+    if isinstance(summary, dict) and (row is None or not describe_change(slide.files["summary.json"])):
         row = summary.get("row")
     wrong = _wrong_counts(slide, row) if row else {}
     for name, seen in slide.files.items():
@@ -112,12 +112,7 @@ def _features(slide: Slide, n_nuclei: int) -> str:
     from ercohort.geojson_validate import validate_geojson
 
     seen = slide.files["nuclei.geojson.zip"]
-    if (
-        seen.noted
-        and seen.noted.n_features is not None
-        and seen.found
-        and seen.found.sha256 == seen.noted.sha256
-    ):
+    if seen.noted and seen.noted.n_features is not None and seen.as_noted:
         n = seen.noted.n_features
     else:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,26 @@ from ercohort.verify_file import Seen, Slide, again, describe_change, read_json_
 Row = dict[str, Any]
 
 
-def check_record(results: Path, problems: list[str]) -> dict[str, Any]:
-    """Read `run.json`; empty, with a problem, where it is missing or damaged."""
-    path = results / "run.json"
-    record = read_json_or_none(path)
-    if isinstance(record, dict) and isinstance(record.get("files"), dict):
-        return record
-    if path.exists():
-        problems.append(f"{path}: cannot be read; {again(results / 'cohort_er.csv')}")
-    else:
-        problems.append(
-            f"{path}: is missing: the run did not finish, or an older ercohort made it; "
+def check_record(results: Path, seen: Seen, notes: list[str]) -> Iterator[str]:
+    """Yield what is wrong with `run.json`, but for an edit; note whether the sheet is still the same."""
+    record = read_json_or_none(seen.path)
+    if seen.found is None and not seen.expected:
+        yield (
+            f"{seen.path}: is missing: the run did not finish, or an older ercohort made it; "
             "run the same snakemake command again"
         )
-    return {}
+    elif not isinstance(record, dict):
+        if not describe_change(seen):
+            yield f"{seen.path}: cannot be read; {again(results / 'cohort_er.csv')}"
+    elif isinstance(sheet := record.get("sheet"), dict):
+        path = Path(str(sheet.get("path")))
+        if path.is_file() and sheet.get("sha256") not in (None, checksum(path).sha256):
+            notes.append(f"{path}: the sheet was changed after the table was written")
 
 
 def check_table(
     results: Path,
     slides: Sequence[Slide],
-    record: Mapping[str, Any],
     seen: Seen,
     problems: list[str],
     notes: list[str],
@@ -62,7 +62,9 @@ def check_table(
                 f"{results / 'slides' / one_line(name)}: is missing, and {table} has a row of it; "
                 "run the same snakemake command again"
             )
-    _look_around(rows, folders, record, notes)
+    for name, folder in folders.items():
+        if name not in rows:
+            notes.append(f"{folder}: is of no slide in the table; left from another sheet?")
     return rows
 
 
@@ -98,16 +100,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "empty" if value in (None, "") else one_line(str(value))[:80]
-
-
-def _look_around(
-    rows: Mapping[str, Row], folders: Mapping[str, Path], record: Mapping[str, Any], notes: list[str]
-) -> None:
-    """Note what is no fault of the results, but worth knowing."""
-    for name in folders:
-        if name not in rows:
-            notes.append(f"{folders[name]}: is of no slide in the table; left from another sheet?")
-    sheet = record.get("sheet") or {}
-    path = Path(str(sheet.get("path")))
-    if path.is_file() and sheet.get("sha256") not in (None, checksum(path).sha256):
-        notes.append(f"{path}: the sheet was changed after the table was written")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-VERBS = ("run", "simulate", "evaluate", "score", "table", "validate-geojson", "doctor")
+VERBS = ("run", "simulate", "evaluate", "score", "table", "verify", "validate-geojson", "doctor")
 
 
 def ercohort(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -29,6 +29,7 @@ def test_help_names_every_verb():
         (("table", "nowhere.csv"), "nowhere.csv: no cohort table"),
         (("run", "x.svs", "--out", "y", "--config", "nowhere.yaml"), "nowhere.yaml"),
         (("evaluate", "nowhere", "nothing"), "nowhere"),
+        (("verify", "nowhere"), "nowhere: holds no results"),
     ],
 )
 def test_mistakes_are_one_line_on_stderr(arguments, words, tmp_path):

@@ -45,3 +45,13 @@ def test_a_table_has_the_columns_of_its_schema(tmp_path):
     schema = {"b": pl.Int32, "a": pl.Float32}
     write_table(tmp_path / "t.parquet", pl.DataFrame({"a": [1.0], "b": [2], "c": ["x"]}), schema)
     assert dict(pl.read_parquet(tmp_path / "t.parquet").schema) == schema
+
+
+def test_equal_tables_are_equal_bytes_in_whatever_pieces_they_lie(tmp_path):
+    """More rows than a row group has: polars would lay out the file by the table's chunks."""
+    rows = pl.DataFrame({"a": pl.int_range(0, 600_000, eager=True) * 7 % 1000})
+    pieces = pl.concat([rows[:100_000], rows[100_000:150_000], rows[150_000:]], rechunk=False)
+    assert pieces.n_chunks() == 3
+    write_table(tmp_path / "one.parquet", rows, {"a": pl.Int32})
+    write_table(tmp_path / "three.parquet", pieces, {"a": pl.Int32})
+    assert (tmp_path / "three.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()

@@ -54,7 +54,7 @@ def test_failed_tiles_make_a_slide_partial_and_then_unreadable(merge, n_failed, 
     assert row.get("n_nuclei") == n_nuclei
     assert len(nuclei) == (n_nuclei or 0)
     assert row["n_tiles_failed"] == n_failed
-    assert (row["backend"], row["precision"], row["model"], row["seconds"]) == ("openvino", "f32", "m", 1.5)
+    assert (row["backend"], row["precision"], row["model"]) == ("openvino", "f32", "m")
 
 
 @pytest.mark.parametrize(("min_dab_od", "n_positive"), [(None, 1), (0.5, 1), (0.51, 0)])

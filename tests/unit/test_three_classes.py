@@ -45,8 +45,8 @@ def run_steps(folder: Path, model: Path, slide: Path) -> dict[str, Any]:
     lay_out_tiles(detector_mpp=0.5, settings=TileSettings(), folder=folder)
     for shard, table, record in zip(shards, detections, records, strict=True):
         detect_nuclei(
-            shard=shard, n_shards=N_SHARDS, model=str(model), engine=engine, settings=detect, tile_px=640, gpu=0, threads=2,
-            folder=folder, detections=table, record=record,
+            shard=shard, n_shards=N_SHARDS, model=str(model), engine=engine, settings=detect, tile_px=640,
+            gpu=0, threads=2, folder=folder, detections=table, record=record,
         )  # fmt: skip
     merge_slide(detections=detections, records=records, settings=detect, detector_mpp=0.5, folder=folder)
     export_geojson(settings=GeoJSONSettings(), folder=folder)

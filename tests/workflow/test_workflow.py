@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import zipfile
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from ercohort import schema
 from ercohort.config import load_config
+from ercohort.files import read_json
 from ercohort.run import run_slide
+from ercohort.verify import verify_results
 from tests.workflow.conftest import ROOT, Folder, ran
 
 pytestmark = pytest.mark.slow
+
+SAME_BYTES = (
+    "cohort_er.csv",
+    *(f"slides/one/{name}" for name in ("nuclei.parquet", "nuclei.geojson.zip", "overlay.jpg")),
+)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +128,7 @@ def test_adding_a_row_runs_one_slide_and_the_table(cohort, slides):
     finally:
         sheet.write_text(before)
     assert jobs.pop("cohort") == 1
+    assert jobs.pop("checksums") == 1
     jobs.pop("all")
     assert set(jobs) == {
         "tissue_mask", "tile_manifest", "detect_shard", "merge", "geojson_overlay",
@@ -135,7 +145,7 @@ def test_removing_a_row_runs_the_table_alone(cohort):
         jobs = ran(folder.snakemake("--dry-run"))
     finally:
         sheet.write_text(before)
-    assert jobs == {"cohort": 1, "all": 1}
+    assert jobs == {"cohort": 1, "checksums": 1, "all": 1}
 
 
 def test_a_slide_that_was_replaced_runs_again(cohort):
@@ -154,7 +164,7 @@ def test_a_second_config_changes_only_what_it_names(cohort):
     folder, _ = cohort
     (folder.path / "other.yaml").write_text("geojson:\n  frame: slide\ndetect:\n")
     jobs = ran(folder.snakemake("--dry-run", "--configfile", "config/config.yaml", "other.yaml"))
-    assert jobs == {"geojson_overlay": 6, "all": 1}
+    assert jobs == {"geojson_overlay": 6, "cohort": 1, "checksums": 1, "all": 1}
 
 
 def test_a_slide_that_appears_runs_alone(cohort, slides):
@@ -168,13 +178,41 @@ def test_a_slide_that_appears_runs_alone(cohort, slides):
     assert jobs["cohort"] == 1
 
 
-def test_shards_change_no_nucleus(cohort, slides, folder):
+def test_the_record_holds_all_settings_and_the_whole_hash_of_the_model(cohort):
+    folder, _ = cohort
+    record = read_json(folder.path / "results/run.json")
+    config = load_config(folder.path / "config/config.yaml")
+    assert record["config"] == config.model_dump(mode="json")
+    model = hashlib.sha256(Path(config.model).read_bytes()).hexdigest()
+    assert record["model"]["sha256"] == model
+    assert folder.table()["model"].to_list() == [f"er-yolov8n@{model[:12]}"] * 6
+    assert record["devices"][0]["backend"] == "openvino"
+
+
+def test_a_file_edited_by_hand_is_found_and_made_again_the_same_to_the_byte(cohort):
+    folder, _ = cohort
+    results = folder.path / "results"
+    assert verify_results(results).problems == []
+    before = {name: (results / name).read_bytes() for name in SAME_BYTES}
+    nuclei = results / "slides/one/nuclei.parquet"
+    pl.read_parquet(nuclei)[:-1].write_parquet(nuclei)
+    problems = verify_results(results).problems
+    assert [problem.partition(": ")[0] for problem in problems] == [str(nuclei)]
+    assert f"add `--forcerun {nuclei}` to your snakemake command" in problems[0]
+    done = folder.snakemake("--forcerun", "results/slides/one/nuclei.parquet")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert verify_results(results).problems == []
+    assert {name: (results / name).read_bytes() for name in SAME_BYTES} == before
+
+
+def test_shards_change_no_byte(cohort, slides, folder):
     done, _ = cohort
     folder.write_sheet(("one", str(slides / "one.tif"), "", ""))
-    name = "results/slides/one/nuclei.parquet"
-    result = folder.snakemake("--set-scatter", "shard=3", "--", name)
+    made = [f"results/slides/one/{name}" for name in ("nuclei.parquet", "tiles.parquet")]
+    result = folder.snakemake("--set-scatter", "shard=3", "--", *made)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert pl.read_parquet(folder.path / name).equals(pl.read_parquet(done.path / name))
+    for name in made:
+        assert (folder.path / name).read_bytes() == (done.path / name).read_bytes()
 
 
 def test_strict_writes_the_table_and_fails(folder):
@@ -214,10 +252,10 @@ def test_one_slide_by_hand_gives_the_same_nuclei(cohort, slides, tmp_path):
     made = run_slide(
         str(slides / "one.tif"), tmp_path, config, mpp=None, gpu=0, report=lambda *step: told.append(step)
     )
-    name = "nuclei.parquet"
-    by_workflow = pl.read_parquet(done.path / "results/slides/one" / name)
-    assert pl.read_parquet(tmp_path / name).equals(by_workflow)
-    assert made.row["n_nuclei"] == len(by_workflow)
+    for name in ("tiles.parquet", "nuclei.parquet", "nuclei.geojson.zip", "overlay.jpg", "heatmap.png"):
+        by_workflow = done.path / "results/slides/one" / name
+        assert (tmp_path / name).read_bytes() == by_workflow.read_bytes()
+    assert made.row["n_nuclei"] == pl.read_parquet(tmp_path / "nuclei.parquet").height
     assert told[-1][0] == "pictures"
     n_tiles = made.row["n_tiles"]
     assert ("nuclei", n_tiles, n_tiles) in told

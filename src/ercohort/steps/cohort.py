@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ercohort.checksums import note
 from ercohort.files import read_json, write_json
 
 
@@ -45,6 +46,6 @@ def write_cohort_table(
         engine=read_json(engine),
         config=config,
         workflow=Path(workflow),
-        tables=[Path(table), Path(timings)],
     )
     write_json(record, made)
+    note("cohort", table, timings, record)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ercohort import __version__
+from ercohort.checksums import note
 from ercohort.config import TensorRtSettings
 from ercohort.errors import BackendError, ModelError
 from ercohort.files import write_json
@@ -73,6 +74,7 @@ def prepare_engine(
             choice = choose_prepared(prepared, gpu, detector, side)
     LOGGER.info("%s", choice.reason)
     write_json(output, {**prepared, **choice.to_dict(), "model": detector.to_dict(), "version": __version__})
+    note("engine", output)
 
 
 def _find_engine(model: ModelInfo, settings: TensorRtSettings, tile_px: int) -> dict[str, Any]:
