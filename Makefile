@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 8
 
-.PHONY: setup setup-train demo test bench thousand gpu-test gpu-bench lint clean
+.PHONY: setup setup-train demo test fuzz memory bench thousand gpu-test gpu-bench lint clean
 
 setup: $(VENV)/.installed
 
@@ -36,6 +36,10 @@ demo: setup
 
 test: $(VENV)/.installed-dev $(VENV)/.installed-train
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+
+# Some minutes: files that were sound once, and what somebody may have done to them. FUZZ is examples a test.
+fuzz: $(VENV)/.installed-dev
+	ERCOHORT_FUZZ=$(or $(FUZZ),3000) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/fuzz -q
 
 # A few minutes on 2 cores; FULL=1 runs the whole workload, BASE=<revision> compares with that revision.
 bench: $(VENV)/.installed-dev

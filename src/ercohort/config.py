@@ -266,7 +266,7 @@ def load_config(path: str | Path) -> Config:
         It cannot be read; or see `check_config`.
     """
     try:
-        values = _load_yaml(read_text(path, MAX_BYTES)) or {}
+        values = yaml.load(read_text(path, MAX_BYTES), Loader=_Loader) or {}
     except RecursionError:
         raise InputError(f"{path}: cannot be read as YAML: it is nested too deep; correct it") from None
     # The reader of YAML words its own errors, but not those of a date or a number that cannot be.
@@ -278,12 +278,17 @@ def load_config(path: str | Path) -> Config:
     return check_config(values, str(path))
 
 
-def _load_yaml(text: str) -> Any:
-    """Read YAML without Python objects, and without aliases of aliases that grow without end."""
-    aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
-    if aliases > MAX_ALIASES:
-        raise ValueError(f"it has {aliases} aliases (*name), {MAX_ALIASES} at most")
-    return yaml.safe_load(text)
+class _Loader(yaml.SafeLoader):
+    """Reads YAML without Python objects, and without aliases of aliases that grow without end."""
+
+    n_aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            self.n_aliases += 1
+            if self.n_aliases > MAX_ALIASES:
+                raise yaml.YAMLError(f"it has more than {MAX_ALIASES} aliases (*name)")
+        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
 
 
 def _explain(item: Any) -> str:

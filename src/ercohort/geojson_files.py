@@ -89,6 +89,8 @@ def _entries(path: Path, look: Callable[[bytes], Looked]) -> Iterator[tuple[str,
 def _check_sizes(path: Path, entries: list[zipfile.ZipInfo]) -> None:
     """Refuse a small zip that unpacks to what no disk or memory holds."""
     packed = sum(entry.compress_size for entry in entries)
+    if any(entry.header_offset < 0 for entry in entries):
+        fail(str(path), "is damaged", "write the file again")
     if packed > path.stat().st_size:
         fail(str(path), "its entries lie over one another", "write the file again")
     if sum(entry.file_size for entry in entries) > MOST_UNPACKED:

@@ -1,0 +1,1 @@
+"""Whatever a file holds, a reader gives a sound result or one readable error."""
