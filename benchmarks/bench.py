@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import demo
 import overhead
 import peers
 import precisions
@@ -23,6 +22,8 @@ from children import ROOT, ChildError, machine, revision
 from figures import Part, draw, show, write_results
 from rich.console import Console
 from sizes import SIZES, Size
+
+import demo
 
 PARTS: dict[str, Callable[..., Part]] = {
     "seed": seed_workload.measure,

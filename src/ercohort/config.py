@@ -288,7 +288,7 @@ class _Loader(yaml.SafeLoader):
             self.n_aliases += 1
             if self.n_aliases > MAX_ALIASES:
                 raise yaml.YAMLError(f"it has more than {MAX_ALIASES} aliases (*name)")
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
 
 def _explain(item: Any) -> str:

@@ -72,7 +72,7 @@ class DiskError(MachineError, OSError):
     """
 
     def __init__(self, number: int, message: str) -> None:
-        super().__init__(number, os.strerror(number))
+        OSError.__init__(self, number, os.strerror(number))
         self.message = message
 
     def __str__(self) -> str:
