@@ -65,10 +65,21 @@ def measure(
     dab_od, hematoxylin_od
         (N,) float32 each, mean optical density; below 0 where the colour lies outside the stains' plane.
     """
+    # The tile lies in another core's cache: to fetch it in order takes half as long as nucleus by nucleus.
+    _fetch(image.reshape(-1))
     # Unmixing is linear, so the mean is taken first and unmixed once.
     mean = _mean_od(image, np.ascontiguousarray(boxes, dtype=np.float32), optical_density(background))
     amounts = mean @ np.linalg.inv(stain_matrix())
     return amounts[:, 1].astype(np.float32), amounts[:, 0].astype(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _fetch(content: npt.NDArray[np.uint8]) -> int:
+    """Touch every cache line; the sum is there for the compiler, which leaves out what nobody asks for."""
+    total = 0
+    for place in range(0, content.size, 64):
+        total += content[place]
+    return total
 
 
 @njit(cache=True, nogil=True)
@@ -78,22 +89,26 @@ def _mean_od(
     """Mean optical density in each box's ellipse, (N, 3); `od` is (256, 3)."""
     rows, columns, _ = image.shape
     mean = np.empty((len(boxes), 3), np.float64)
+    left, right = np.empty(rows, np.int64), np.empty(rows, np.int64)
     for index in range(len(boxes)):
         x0, y0, x1, y1 = boxes[index]
         centre_x, centre_y = (x0 + x1) * 0.5, (y0 + y1) * 0.5
         radius_x, radius_y = (x1 - x0) * 0.5, (y1 - y0) * 0.5
-        red = green = blue = 0.0
-        n = 0
-        for row in range(max(0, int(np.ceil(y0 - 0.5))), min(rows, int(np.floor(y1 - 0.5)) + 1)):
+        top, bottom = max(0, int(np.ceil(y0 - 0.5))), min(rows, int(np.floor(y1 - 0.5)) + 1)
+        # All rows' ends before any pixel: in one loop, each row would wait for its root and its quotient.
+        for row in range(top, bottom):
             rise = (row + 0.5 - centre_y) / radius_y
             reach = radius_x * np.sqrt(max(0.0, 1.0 - rise * rise))
-            left = max(0, int(np.ceil(centre_x - reach - 0.5)))
-            right = min(columns, int(np.floor(centre_x + reach - 0.5)) + 1)
-            for column in range(left, right):
+            left[row] = max(0, int(np.ceil(centre_x - reach - 0.5)))
+            right[row] = min(columns, int(np.floor(centre_x + reach - 0.5)) + 1)
+        red = green = blue = 0.0
+        n = 0
+        for row in range(top, bottom):
+            for column in range(left[row], right[row]):
                 red += od[image[row, column, 0], 0]
                 green += od[image[row, column, 1], 1]
                 blue += od[image[row, column, 2], 2]
-            n += max(0, right - left)
+            n += max(0, right[row] - left[row])
         if n == 0:
             row = min(max(int(centre_y), 0), rows - 1)
             column = min(max(int(centre_x), 0), columns - 1)

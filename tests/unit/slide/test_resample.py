@@ -46,6 +46,61 @@ def test_step_one_and_a_half_weighs_parts_of_pixels() -> None:
     np.testing.assert_allclose(out[0, :, 0], expected, atol=0.51)
 
 
+def area_means(
+    source: np.ndarray, start: tuple[float, float], step: tuple[float, float], size: tuple[int, int]
+) -> np.ndarray:
+    """Means over the area of each output pixel, by the definition, in float64."""
+
+    def shares(first: float, width: float, n: int, pixels: int) -> np.ndarray:
+        low = (first + width * np.arange(n))[:, None]
+        edge = np.arange(pixels)
+        return np.clip(np.minimum(edge + 1, low + width) - np.maximum(edge, low), 0, None) / width
+
+    down = shares(start[1], step[1], size[1], source.shape[0])
+    across = shares(start[0], step[0], size[0], source.shape[1])
+    return np.einsum("ir,jc,rck->ijk", down, across, source.astype(np.float64), optimize=True)
+
+
+steps = st.one_of(st.just(2.0), st.sampled_from([1.0, 1.9786, 3.0, 4.0]), st.floats(1.0, 4.5))
+starts = st.one_of(st.integers(0, 12).map(float), st.floats(0, 12))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    start=st.tuples(starts, starts),
+    step=st.tuples(steps, steps),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+)
+def test_shrinking_is_the_mean_over_the_area(
+    start: tuple[float, float], step: tuple[float, float], size: tuple[int, int]
+) -> None:
+    picture = np.random.default_rng(3).integers(0, 256, (54, 56, 3), dtype=np.uint8)
+    exact = area_means(picture, start, step, size)
+    # Half a level of rounding, and the weights below a millionth that are left out.
+    assert np.abs(resampled(picture, start, step, size) - exact).max() < 0.5 + 1e-3
+
+
+@settings(max_examples=60, deadline=None)
+@given(x=st.integers(-2, 30), y=st.integers(-2, 30), size=st.tuples(st.integers(1, 30), st.integers(1, 30)))
+def test_halving_is_the_general_kernel_to_the_bit(x: int, y: int, size: tuple[int, int]) -> None:
+    """Also where the window reaches over the picture's edge, which the short way leaves to the general."""
+    picture = np.random.default_rng(4).integers(0, 256, (64, 61, 3), dtype=np.uint8)
+    nearly_two = np.nextafter(2.0, 3.0)  # not 2, so not the short way
+    np.testing.assert_array_equal(
+        resampled(picture, (x, y), (2.0, 2.0), size),
+        resampled(picture, (x, y), (nearly_two, nearly_two), size),
+    )
+
+
+def test_part_of_a_larger_array_can_be_filled(noise: np.ndarray) -> None:
+    for step in (1.0, 1.7, 2.0, 3.3):
+        wide = np.full((30, 40, 3), 9, np.uint8)
+        resample(noise, (1, 2), (step, step), wide[5:15, 7:19])
+        np.testing.assert_array_equal(wide[5:15, 7:19], resampled(noise, (1, 2), (step, step), (12, 10)))
+        wide[5:15, 7:19] = 9
+        assert (wide == 9).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(start=st.floats(2, 12), step=st.floats(0.3, 5.0), value=st.integers(0, 255), n=st.integers(1, 12))
 def test_flat_stays_flat(start: float, step: float, value: int, n: int) -> None:
