@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -177,23 +178,36 @@ def simulate(path: str, **arguments: Any) -> dict[str, Any]:
 
 
 def write_svs(slide: str, path: str, mpp: float) -> dict[str, Any]:
-    """Write a slide again as Aperio's scanners would."""
+    """Write a simulated slide again as Aperio's scanners would: tiles of 240 px, levels 1, 4 and 16."""
     import pyvips
+    import tifffile
 
     from ercohort.files import atomic_path
 
-    image = pyvips.Image.new_from_file(slide).copy()
-    image.set_type(
-        pyvips.GValue.gstr_type,
-        "image-description",
-        f"Aperio Image Library v12\nsimulated|AppMag = {10 / mpp:g}|MPP = {mpp:g}",
-    )
-    with atomic_path(path) as temporary:
-        image.tiffsave(
-            str(temporary), tile=True, tile_width=240, tile_height=240, pyramid=True, compression="jpeg",
-            Q=85, bigtiff=True,
-        )  # fmt: skip
+    with atomic_path(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=True) as svs:
+        for page in (0, 2, 4):
+            image = pyvips.Image.tiffload(slide, page=page)
+            size = f"{image.width}x{image.height} (240x240) JPEG/RGB Q=85"
+            facts = f"|AppMag = {10 / mpp:g}|MPP = {mpp:g}" if page == 0 else ""
+            svs.write(
+                _squares(image, 240), shape=(image.height, image.width, 3), dtype="uint8", tile=(240, 240),
+                photometric="rgb", compression="jpeg", compressionargs={"level": 85}, subsampling=(2, 2),
+                description=f"Aperio Image Library v12\r\n{size}{facts}", subfiletype=int(page > 0),
+                metadata=None,
+            )  # fmt: skip
     return {}
+
+
+def _squares(image: Any, side: int) -> Iterator[Any]:
+    """Cut a picture, row by row, into squares; what hangs over its edge is its edge again."""
+    import numpy as np
+
+    for y in range(0, image.height, side):
+        height = min(side, image.height - y)
+        strip = image.crop(0, y, image.width, height).numpy()
+        strip = np.pad(strip, ((0, side - height), (0, -image.width % side), (0, 0)), mode="edge")
+        for x in range(0, image.width, side):
+            yield np.ascontiguousarray(strip[:, x : x + side])
 
 
 def _timed(job: Any, *arguments: Any) -> float:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ercohort.slide.resample import resample
@@ -80,6 +80,8 @@ def test_shrinking_is_the_mean_over_the_area(
     assert np.abs(resampled(picture, start, step, size) - exact).max() < 0.5 + 1e-3
 
 
+@example(x=2, y=0, size=(30, 1))  # one pixel beyond the right edge
+@example(x=0, y=5, size=(1, 30))  # and beyond the lower one
 @settings(max_examples=60, deadline=None)
 @given(x=st.integers(-2, 30), y=st.integers(-2, 30), size=st.tuples(st.integers(1, 30), st.integers(1, 30)))
 def test_halving_is_the_general_kernel_to_the_bit(x: int, y: int, size: tuple[int, int]) -> None:
