@@ -108,7 +108,10 @@ def detection(slide: str, tiles: int, repeat: int, precision: str = "auto") -> d
 
     threads = len(os.sched_getaffinity(0))
     times = measure(Path(slide), n_tiles=tiles, threads=threads, precision=precision, repeat=repeat)
-    return {"network": times.network, "read": times.read, "stage": times.stage, "n_tiles": times.n_tiles}
+    return {
+        "network": times.network, "read": times.read, "stage": times.stage, "overhead": times.overhead,
+        "n_tiles": times.n_tiles,
+    }  # fmt: skip
 
 
 def make_int8(path: str, n_tiles: int) -> dict[str, Any]:
