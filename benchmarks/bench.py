@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import first_run
 import overhead
 import peers
 import precisions
@@ -23,8 +24,6 @@ from figures import Part, draw, show, write_results
 from rich.console import Console
 from sizes import SIZES, Size
 
-import demo
-
 PARTS: dict[str, Callable[..., Part]] = {
     "seed": seed_workload.measure,
     "detection": seed_workload.measure_detection,
@@ -32,7 +31,7 @@ PARTS: dict[str, Callable[..., Part]] = {
     "precision": precisions.measure,
     "scaling": scaling.measure,
     "overhead": overhead.measure,
-    "demo": demo.measure,
+    "demo": first_run.measure,
 }
 
 

@@ -112,7 +112,7 @@ def test_a_row_that_is_not_what_was_put_on_disk_is_named():
 
 
 def test_the_demo_is_run_without_this_environment(monkeypatch):
-    from demo import base_python, clean_environment
+    from first_run import base_python, clean_environment
 
     own = str(Path(sys.prefix) / "bin")
     monkeypatch.setenv("PATH", f"{own}:/usr/bin")
