@@ -7,7 +7,9 @@ picture of the whole slide.
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,10 @@ from PIL import Image
 from ercohort.config import TissueSettings
 from ercohort.errors import InputError
 from ercohort.files import atomic_path
-from ercohort.slide import Slide
+from ercohort.slide import Slide, SlideInfo
+
+MAX_MASK_PX = 16_000_000
+"""Pixels of the largest mask, 1,024 mm² at 8 µm: about 25 bytes of memory each, whatever the slide's size."""
 
 NO_GLASS_LEAST = 220.0
 """Least brightness of glass that is assumed where a field shows none."""
@@ -34,6 +39,9 @@ _LARGE_PX = 200
 
 _HOLE_MM2 = 0.05
 """Holes up to this area belong to the tissue (lumina, fat cells); larger ones are glass."""
+
+_BAND = 256
+"""Rows of the picture that are worked on at a time."""
 
 _CLOSING_UM = 24.0
 """Gaps up to twice this are closed: nuclei in pale stroma become one piece."""
@@ -75,7 +83,7 @@ def find_tissue(slide: Slide, settings: TissueSettings, *, threads: int = 1) -> 
     SlideError
         `unreadable`, if no part of the slide can be decoded.
     """
-    overview = slide.overview(settings.mpp, threads=threads)
+    overview = slide.overview(_mask_mpp(slide.info, settings), threads=threads)
     step_x, step_y = overview.step
     scale_um = slide.info.mpp * (step_x + step_y) / 2
     picture = overview.pixels
@@ -84,10 +92,16 @@ def find_tissue(slide: Slide, settings: TissueSettings, *, threads: int = 1) -> 
     tissue = np.zeros(picture.shape[:2], bool)
     if _is_brightfield(picture, shown, glass):
         glass = glass or _brightest(picture[shown])
-        tissue = _clean(_densities(picture, glass, ~shown), settings, scale_um)
+        tissue = _clean(picture, glass, shown, settings, scale_um)
     area_mm2 = float(tissue.sum()) * scale_um**2 / 1e6
     mask = _widen(tissue, settings.margin_um / scale_um) | ~overview.readable
     return Tissue(mask, step_x, step_y, glass or _WHITE, area_mm2, picture)
+
+
+def _mask_mpp(info: SlideInfo, settings: TissueSettings) -> float:
+    """Scale of the mask: that of the settings, or coarser where the mask would grow without bound."""
+    area_um2 = info.width * info.height * info.mpp**2
+    return max(settings.mpp, math.sqrt(area_um2 / MAX_MASK_PX))
 
 
 def no_tissue() -> Tissue:
@@ -138,15 +152,14 @@ def estimate_glass(
     """
     from scipy import ndimage
 
-    values = picture.astype(np.int16)
-    low = values.min(axis=2)
+    low = picture.min(axis=2)
     relief = ndimage.maximum_filter(low, 3) - ndimage.minimum_filter(low, 3)
-    smooth = usable & (relief <= 10) & (low >= 170) & (values.max(axis=2) - low <= 30)
+    smooth = usable & (relief <= 10) & (low >= 170) & (picture.max(axis=2) - low <= 30)
     enough = max(12, 0.004 * usable.sum())
     if smooth.sum() < enough:
         return None
     level = np.percentile(low[smooth], 98)
-    glass = smooth & (low >= level - 12)
+    glass = smooth & (low >= level - 12.0)
     if glass.sum() < enough:
         return None
     red, green, blue = np.median(picture[glass], axis=0)
@@ -176,7 +189,7 @@ def _large_pieces(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     from scipy import ndimage
 
     pieces, n = ndimage.label(mask)
-    sizes = np.bincount(pieces.ravel(), minlength=n + 1)
+    sizes = _sizes(pieces, n)
     sizes[0] = 0
     return np.asarray((sizes >= _LARGE_PX)[pieces])
 
@@ -193,20 +206,41 @@ def _is_brightfield(
     return float(np.percentile(inside.min(axis=1), 99)) >= 2 * _DARK
 
 
+def _density_of(glass: tuple[float, float, float]) -> NDArray[np.float32]:
+    """Return the optical density above the glass of every 8-bit value, (256, 3)."""
+    light = np.maximum(np.arange(256), 1).astype(np.float32)[:, None] / np.array(glass, np.float32)
+    return -np.log10(light)
+
+
 def _densities(
-    picture: NDArray[np.uint8], glass: tuple[float, float, float], blank: NDArray[np.bool_]
+    picture: NDArray[np.uint8], density_of: NDArray[np.float32], shown: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Return optical density above the glass, (rows, cols, 3); 0 where `blank`."""
-    light = np.maximum(picture, 1).astype(np.float32) / np.array(glass, np.float32)
-    return np.where(blank[..., None], np.float32(0), -np.log10(light)).astype(np.float32)
+    """Return optical density, (rows, cols, 3); 0 where the slide is not shown."""
+    densities = np.stack([density_of[:, channel][picture[..., channel]] for channel in range(3)], axis=2)
+    densities[~shown] = 0
+    return densities
 
 
-def _clean(densities: NDArray[np.float32], settings: TissueSettings, scale_um: float) -> NDArray[np.bool_]:
+def _bands(rows: int) -> Iterator[slice]:
+    """Cut a picture into bands of rows: what is worked out for each band needs little memory."""
+    return (slice(top, min(top + _BAND, rows)) for top in range(0, rows, _BAND))
+
+
+def _clean(
+    picture: NDArray[np.uint8],
+    glass: tuple[float, float, float],
+    shown: NDArray[np.bool_],
+    settings: TissueSettings,
+    scale_um: float,
+) -> NDArray[np.bool_]:
     from scipy import ndimage
 
-    density = densities.max(axis=2)  # a single stain leaves one channel nearly clear
-    smooth = ndimage.gaussian_filter(density, 1.0, mode="nearest")
-    found = smooth > settings.min_od
+    density_of = _density_of(glass)
+    density = np.empty(shown.shape, np.float32)
+    for band in _bands(len(picture)):
+        # A single stain leaves one channel nearly clear.
+        density[band] = _densities(picture[band], density_of, shown[band]).max(axis=2)
+    found = ndimage.gaussian_filter(density, 1.0, mode="nearest") > settings.min_od
     if not found.any():
         return found
     padded = np.pad(found, 8, mode="edge")  # tissue goes on past the edge of a field
@@ -216,14 +250,16 @@ def _clean(densities: NDArray[np.float32], settings: TissueSettings, scale_um: f
     filled = _fill_holes(closed, _HOLE_MM2 / pixel_mm2)
     # A field can be smaller than the least piece that counts on a slide.
     least = min(settings.min_area_mm2 / pixel_mm2, 0.05 * density.size)
-    return _drop_pieces(filled, densities, least)
+    pieces, n = ndimage.label(filled, np.ones((3, 3), bool))
+    means = _piece_means(pieces, n, picture, density_of, shown, density)
+    return _keep_pieces(_sizes(pieces, n), means, least)[pieces]
 
 
 def _fill_holes(mask: NDArray[np.bool_], most: float) -> NDArray[np.bool_]:
     from scipy import ndimage
 
     pieces, n = ndimage.label(~mask)
-    sizes = np.bincount(pieces.ravel(), minlength=n + 1)
+    sizes = _sizes(pieces, n)
     edge = np.unique(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]))
     small = sizes <= most
     small[edge] = False
@@ -231,22 +267,42 @@ def _fill_holes(mask: NDArray[np.bool_], most: float) -> NDArray[np.bool_]:
     return np.asarray(mask | small[pieces])
 
 
-def _drop_pieces(mask: NDArray[np.bool_], densities: NDArray[np.float32], least: float) -> NDArray[np.bool_]:
-    """Drop small pieces, and those that are weak, grey and smooth at once: shading of the glass."""
-    from scipy import ndimage
+def _sizes(pieces: NDArray[np.int32], n: int) -> NDArray[np.int64]:
+    """Count the pixels of each piece, and of what is none (0): (n + 1,)."""
+    sizes = np.zeros(n + 1, np.int64)
+    for band in _bands(len(pieces)):
+        sizes += np.bincount(pieces[band].ravel(), minlength=n + 1)
+    return sizes
 
-    pieces, n = ndimage.label(mask, np.ones((3, 3), bool))
-    if n == 0:
-        return mask
-    index = np.arange(1, n + 1)
-    density = densities.max(axis=2)
-    means = np.stack([ndimage.mean(densities[..., channel], pieces, index) for channel in range(3)])
-    dense = means.max(axis=0) >= 0.15
-    coloured = means.max(axis=0) - means.min(axis=0) >= 0.015
-    textured = ndimage.mean(_texture(density), pieces, index) >= 0.008
-    keep = np.zeros(n + 1, bool)
-    keep[1:] = (ndimage.sum_labels(mask, pieces, index) >= least) & (dense | coloured | textured)
-    return np.asarray(keep[pieces])
+
+def _piece_means(
+    pieces: NDArray[np.int32],
+    n: int,
+    picture: NDArray[np.uint8],
+    density_of: NDArray[np.float32],
+    shown: NDArray[np.bool_],
+    density: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """Return each piece's mean density in the three channels, and its mean texture: (n + 1, 4)."""
+    sums = np.zeros((4, n + 1))
+    for band in _bands(len(pieces)):
+        around = slice(max(band.start - 1, 0), band.stop + 1)  # texture looks at the rows beside
+        texture = _texture(density[around])[band.start - around.start :][: band.stop - band.start]
+        values = np.dstack([_densities(picture[band], density_of, shown[band]), texture])
+        labels = pieces[band].ravel()
+        for row, layer in zip(sums, np.moveaxis(values, 2, 0), strict=True):
+            row += np.bincount(labels, layer.ravel(), minlength=n + 1)
+    return (sums / np.maximum(_sizes(pieces, n), 1)).T
+
+
+def _keep_pieces(sizes: NDArray[np.int64], means: NDArray[np.float64], least: float) -> NDArray[np.bool_]:
+    """Drop small pieces, and those that are weak, grey and smooth at once: shading of the glass."""
+    channels, texture = means[:, :3], means[:, 3]
+    dense = channels.max(axis=1) >= 0.15
+    coloured = channels.max(axis=1) - channels.min(axis=1) >= 0.015
+    keep = (sizes >= least) & (dense | coloured | (texture >= 0.008))
+    keep[0] = False
+    return np.asarray(keep)
 
 
 def _texture(density: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -259,11 +315,20 @@ def _texture(density: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _widen(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+    """Add every pixel whose centre is within `radius` pixels of one of the mask's."""
     from scipy import ndimage
 
-    if radius < 0.5 or not mask.any():
+    reach = int(radius)
+    if reach < 1 or not mask.any():
         return mask
-    return np.asarray(ndimage.distance_transform_edt(~mask) <= radius)
+    # A disk is a stack of horizontal runs; a distance for every pixel would take 30 times the memory.
+    out, values = mask.copy(), mask.view(np.uint8)
+    for dy in range(reach + 1):
+        half = int(np.sqrt(radius * radius - dy * dy))
+        run = ndimage.maximum_filter1d(values, 2 * half + 1, axis=1, mode="constant").view(np.bool_)
+        out[dy:] |= run[: len(run) - dy]
+        out[: len(out) - dy] |= run[dy:]
+    return out
 
 
 def _disk(radius: float) -> Any:

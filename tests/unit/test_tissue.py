@@ -13,7 +13,18 @@ from scipy import ndimage
 from ercohort.config import TissueSettings
 from ercohort.errors import InputError
 from ercohort.slide import open_slide
-from ercohort.tissue import Tissue, find_tissue, load_tissue_mask, no_tissue, save_tissue
+from ercohort.tissue import (
+    Tissue,
+    _densities,
+    _density_of,
+    _piece_means,
+    _texture,
+    _widen,
+    find_tissue,
+    load_tissue_mask,
+    no_tissue,
+    save_tissue,
+)
 from tests import slides
 
 MPP = 2.0
@@ -232,6 +243,38 @@ def test_settings_have_their_say(find: Finder) -> None:
     assert narrow.area_mm2 == wide.area_mm2
     assert wide.mask.sum() > narrow.mask.sum() * 1.3
     assert find(picture, mpp=16.0).mask.shape == (150, 200)
+
+
+def test_the_mask_of_an_enormous_slide_is_coarser(find: Finder, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = stain(empty(), island(), HAEMATOXYLIN, 0.06, 0.3)
+    fine = find(picture)
+    monkeypatch.setattr("ercohort.tissue.MAX_MASK_PX", fine.mask.size // 4)
+    coarse = find(picture)
+    assert coarse.mask.size <= fine.mask.size // 4
+    assert coarse.downsample_x == pytest.approx(2 * fine.downsample_x)
+    assert coarse.area_mm2 == pytest.approx(fine.area_mm2, rel=0.03)
+
+
+@pytest.mark.parametrize("radius", [0.5, 1.0, 1.4, 1.5, 5.0, 7.3])
+def test_the_mask_is_widened_by_a_disk(radius: float) -> None:
+    mask = np.random.default_rng(7).random((90, 70)) < 0.004
+    expected = ndimage.distance_transform_edt(~mask) <= radius
+    assert (_widen(mask, radius) == expected).all()
+
+
+@pytest.mark.parametrize("band", [1, 16, 33])
+def test_pieces_are_measured_band_by_band_as_at_once(band: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    picture = rng.integers(120, 256, (70, 50, 3), dtype=np.uint8)
+    pieces, n = ndimage.label(rng.random((70, 50)) < 0.5)
+    density_of, shown = _density_of((240.0, 238.0, 241.0)), rng.random((70, 50)) < 0.9
+    density = _densities(picture, density_of, shown).max(axis=2)
+    monkeypatch.setattr("ercohort.tissue._BAND", band)
+    means = _piece_means(pieces, n, picture, density_of, shown, density)[1:]
+    index = np.arange(1, n + 1)
+    layers = [*np.moveaxis(_densities(picture, density_of, shown), 2, 0), _texture(density)]
+    expected = np.stack([ndimage.mean(layer, pieces, index) for layer in layers], axis=1)
+    assert means == pytest.approx(expected, abs=1e-5)
 
 
 def test_parts_that_cannot_be_read_are_tried(tmp_path: Path) -> None:
