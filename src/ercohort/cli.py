@@ -210,7 +210,8 @@ def verify(
     from ercohort.verify import verify_results
 
     columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task("reading", total=None)
         found = verify_results(results, lambda done, total: bar.update(task, completed=done, total=total))
     for note in found.notes:

@@ -38,9 +38,13 @@ def run_steps(folder: Path, model: Path, slide: Path) -> dict[str, Any]:
     detections = [folder / f"{shard}.parquet" for shard in shards]
     records = [folder / f"{shard}.json" for shard in shards]
     prepare_engine(model=str(model), backend="openvino", precision="f32", output=engine)
-    readable = str(slide) if slide.exists() else None
     mask_tissue(
-        slide_id="S1", path=str(slide), readable=readable, mpp=None, settings=TissueSettings(), folder=folder
+        slide_id="S1",
+        path=str(slide),
+        readable=str(slide),
+        mpp=None,
+        settings=TissueSettings(),
+        folder=folder,
     )
     lay_out_tiles(detector_mpp=0.5, settings=TileSettings(), folder=folder)
     for shard, table, record in zip(shards, detections, records, strict=True):
