@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ercohort import schema
-from ercohort.config import DetectSettings, GeoJSONSettings, TileSettings, TissueSettings
+from ercohort.config import Config, DetectSettings, GeoJSONSettings, TileSettings, TissueSettings
 from ercohort.files import read_json
 from ercohort.geojson import class_colours
 from ercohort.steps.cohort import write_cohort_table
@@ -95,7 +95,12 @@ def test_the_table_counts_each_class_and_leaves_bad_slides_empty(run, tmp_path):
     write_cohort_table(
         summaries=[tmp_path / "summary.json", folder / "summary.json"],
         sheet=[{"slide_id": "gone", "block": "A1"}, {"slide_id": "S1", "block": "A2"}],
-        output=tmp_path / "cohort_er.csv",
+        engine=folder / "engine.json",
+        config=Config().model_dump(mode="json"),
+        workflow=folder,
+        table=tmp_path / "cohort_er.csv",
+        timings=tmp_path / "timings.csv",
+        record=tmp_path / "run.json",
     )
     table = pl.read_csv(tmp_path / "cohort_er.csv")
     counted = [f"n_class_{label}" for label in LABELS]
