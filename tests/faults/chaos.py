@@ -1,4 +1,4 @@
-"""Kill a run at random moments, many times: `make chaos`; the table it prints is that of docs/reliability.md."""
+"""Kill a run at random moments, many times: `make chaos` prints the table of docs/reliability.md."""
 
 from __future__ import annotations
 

@@ -45,16 +45,17 @@ def command(*arguments: str) -> list[str]:
     """Return the user's command."""
     return [
         sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "8",
-        "--resources", "gpu=0", "--set-scatter", f"shard={SHARDS}", "--set-threads", "detect_shard=2", *arguments,
+        "--resources", "gpu=0", "--set-scatter", f"shard={SHARDS}", "--set-threads", "detect_shard=2",
+        *arguments,
     ]  # fmt: skip
 
 
 def start(folder: Path, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start the user's command in a process group of its own, so that it can be killed as a whole."""
+    """Start the user's command in a process group of its own: it can be killed as a whole."""
     environment = {**os.environ, "COLUMNS": "200"}
     with log.open("ab") as file:
         return subprocess.Popen(
-            command(*arguments), cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True
+            command(*arguments), cwd=folder, env=environment, stdout=file, stderr=file, process_group=0
         )
 
 
