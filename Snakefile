@@ -36,7 +36,7 @@ onstart:
 
 
 onsuccess:
-    print(last_screen())
+    print(finish())
 
 
 onerror:

@@ -72,11 +72,11 @@ class DiskError(MachineError, OSError):
     """
 
     def __init__(self, number: int, message: str) -> None:
-        OSError.__init__(self, number, os.strerror(number))
-        self.message = message
+        super().__init__(message)
+        self.errno, self.strerror = number, os.strerror(number)
 
     def __str__(self) -> str:
-        return self.message
+        return str(self.args[0])
 
 
 class GeoJSONError(ErcohortError):

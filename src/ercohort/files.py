@@ -54,12 +54,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     with _explained(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         remove_left_over(final)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{final.name}.", suffix=f".tmp{final.suffix}", dir=final.parent
-        )
-        temporary = Path(name)
+        handle, temporary = _temporary(final)
         try:
-            hold(handle)
             yield temporary
             temporary.chmod(0o666 & ~_umask())
             _sync(temporary)
@@ -69,10 +65,22 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _temporary(final: Path) -> tuple[int, Path]:
+    """Make a temporary file and mark it as being written."""
+    while True:
+        handle, name = tempfile.mkstemp(
+            prefix=f".{final.name}.", suffix=f".tmp{final.suffix}", dir=final.parent
+        )
+        hold(handle)
+        if os.fstat(handle).st_nlink:  # else another writer took it for left over, before it was marked
+            return handle, Path(name)
+        os.close(handle)
+
+
 def hold(handle: int) -> None:
     """Mark a temporary file or folder as one that is being written; the mark ends with this process."""
     with suppress(OSError):  # a file system without locks: nothing is removed there
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def remove_left_over(final: Path) -> None:
@@ -102,10 +110,13 @@ def _explained(final: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, DiskError) or (number := _number(error, final)) is None:
+        # A writer inside that has made a temporary name of this one's has explained it already, by that name.
+        number = error.errno if isinstance(error, DiskError) else _number(error, final)
+        if number is None:
             raise
+        cure = _CURES.get(number, os.strerror(number))
         raise DiskError(
-            number, f"{final}: {_CURES[number]} and run the same command again; what is finished is kept"
+            number, f"{final}: {cure} and run the same command again; what is finished is kept"
         ) from error
 
 

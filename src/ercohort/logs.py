@@ -6,7 +6,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ercohort.errors import ErcohortError, MachineError
@@ -37,7 +37,8 @@ def job_log(path: str | Path) -> Iterator[None]:
         stay_with_run()
         yield
     except (ErcohortError, OSError) as error:
-        LOGGER.error("%s\n%s", error, traceback.format_exc())
+        # Where the disk is to blame, it does not matter which line met it.
+        LOGGER.error("%s%s", error, "" if isinstance(error, OSError) else f"\n{traceback.format_exc()}")
         print(f"ercohort: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except BaseException:
@@ -46,7 +47,8 @@ def job_log(path: str | Path) -> Iterator[None]:
     finally:
         if handler is not None:
             LOGGER.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):
+                handler.close()
 
 
 def _open_log(path: Path) -> logging.Handler:

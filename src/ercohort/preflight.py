@@ -12,12 +12,14 @@ from ercohort.backends import choose_backend
 from ercohort.backends.select import check_gpu_model, gpu_refused
 from ercohort.config import Config, check_config
 from ercohort.errors import BackendError, InputError, ModelError
-from ercohort.inert import is_inert, shown
+from ercohort.inert import shown
 from ercohort.model import ModelInfo, read_model
 from ercohort.sheet import Sample, read_sheet
 
+_ROOM_BYTES = 1 << 20
+"""With less than this on a disk, a step that failed there failed for want of space."""
+
 _FILLED_IN = re.compile(r"[{}<>]|://")
-_ADVISED_AGAINST = re.compile(r"^\./|//|/$")
 
 
 def check_run(
@@ -79,15 +81,24 @@ def find_model(path: str, root: Path) -> str:
     return str(beside) if not Path(path).exists() and beside.exists() else path
 
 
-def can_be_input(path: str) -> bool:
-    """Say whether Snakemake takes a slide's path as it stands, when a rule lists it as an input.
+def results_trouble(results: Path) -> str | None:
+    """Say why a run could write no results; None where it can."""
+    folder = results if results.exists() else results.absolute().parent
+    if os.access(folder, os.W_OK | os.X_OK):
+        return None
+    read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+    why = "its file system is read-only; make it writable" if read_only else (
+        "no permission to write there; change the folder's owner or rights, or run from a folder of your own"
+    )  # fmt: skip
+    return f"{folder}: {why}"
 
-    It fills in `{x}` and `<x>`, takes `scheme://` for a remote file, and advises against `./x` and `x//y`.
-    A file among the results would have to be made before it is read. Any such path is given to the steps as
-    a parameter alone; the fingerprint beside it says when a slide was replaced.
-    """
-    made = Path("results").absolute() in Path(os.path.abspath(path)).parents
-    return is_inert(path) and not made and not _FILLED_IN.search(path) and not _ADVISED_AGAINST.search(path)
+
+def full_disk(folder: Path) -> str:
+    """Say that a disk is full; nothing where it is not."""
+    disk = os.statvfs(folder)
+    if disk.f_bavail * disk.f_frsize >= _ROOM_BYTES and (disk.f_favail or not disk.f_files):
+        return ""
+    return f"ercohort: {folder.absolute()}: no space left on its disk; make room\n"
 
 
 def backend_line(config: Config, model: ModelInfo, *, gpu: int, local: bool = True) -> str:

@@ -23,6 +23,7 @@ from typing import Any
 from ercohort.errors import InputError, MachineError
 from ercohort.files import read_json, write_json
 from ercohort.locks import is_held, try_lock
+from ercohort.recover import mark_torn_records, settle_times
 
 LOGGER = logging.getLogger("ercohort")
 
@@ -56,6 +57,28 @@ class RunLock:
             self._busy = (folder / "run.lock").exists() and is_held(folder / "run.lock")
         except OSError:
             self._busy = False  # `take` says so
+
+    def recover(self, results: Path) -> str | None:
+        """Set right what an earlier run left, before this one is planned; return what to tell of it."""
+        if self._busy:
+            return None
+        try:
+            ended_well = self._seen is None or self._seen.get("ended_well", False)
+            n_torn = 0 if ended_well else mark_torn_records(self._folder.parent)
+            n_late = settle_times(results)
+        except OSError as error:
+            return f"{error}: results cannot be changed"
+        told = {
+            f"{n_torn} results have no whole note of how they were made; they are made again": n_torn,
+            f"{n_late} results were newer than this machine's clock; their times were set to now": n_late,
+        }
+        return "; ".join(line for line, n_found in told.items() if n_found) or None
+
+    def end(self) -> None:
+        """Say that the run ended well."""
+        owner = _owner(self._folder)
+        if owner is not None and _held:
+            write_json(self._folder / "owner.json", {**owner, "ended_well": True})
 
     def take(self) -> str | None:
         """Hold the lock until this process ends.

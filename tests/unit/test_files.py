@@ -1,10 +1,13 @@
 """Files appear whole or not at all."""
 
+import errno
+import shutil
 import stat
 
 import polars as pl
 import pytest
 
+from ercohort.errors import DiskError
 from ercohort.files import atomic_path, read_json, write_json, write_table
 
 
@@ -55,3 +58,44 @@ def test_equal_tables_are_equal_bytes_in_whatever_pieces_they_lie(tmp_path):
     write_table(tmp_path / "one.parquet", rows, {"a": pl.Int32})
     write_table(tmp_path / "three.parquet", pieces, {"a": pl.Int32})
     assert (tmp_path / "three.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    final = tmp_path / "table.csv"
+    for left in (".table.csv.abc.tmp.csv", "..table.csv.abc.tmp.csv.def.tmp.csv"):
+        (tmp_path / left).write_text("half")
+    (tmp_path / ".table.csv.abc.tmp").mkdir()
+    with atomic_path(final) as first, atomic_path(final) as second:
+        assert {item for item in tmp_path.iterdir()} == {first, second}
+        first.write_text("first")
+        second.write_text("second")
+    assert [item.name for item in tmp_path.iterdir()] == ["table.csv"]
+
+
+@pytest.mark.parametrize("words", ["No space left on device (os error 28)", "write: No space left on device"])
+def test_a_full_disk_is_said_by_the_name_of_the_file(tmp_path, words):
+    def write():
+        with atomic_path(tmp_path / "deep/t.parquet") as outer, atomic_path(outer):
+            raise RuntimeError(words)  # what polars and libvips raise
+
+    with pytest.raises(
+        DiskError, match=r"deep/t\.parquet: no space left on its disk; make room and"
+    ) as caught:
+        write()
+    assert caught.value.errno == errno.ENOSPC
+    assert ".tmp" not in str(caught.value)
+    assert not list((tmp_path / "deep").iterdir())
+
+
+def test_errors_of_other_files_stay_what_they_are(tmp_path):
+    with pytest.raises(PermissionError, match="a_slide"), atomic_path(tmp_path / "a.tif"):
+        raise PermissionError(errno.EACCES, "denied", "/mnt/a_slide")
+
+
+def test_a_folder_that_is_removed_meanwhile_is_said_so(tmp_path):
+    def write():
+        with atomic_path(tmp_path / "deep/a.json") as temporary:
+            shutil.rmtree(temporary.parent)
+
+    with pytest.raises(DiskError, match="its folder was removed while it was written"):
+        write()

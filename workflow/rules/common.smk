@@ -1,14 +1,15 @@
 # The sheet, the config and what the rules ask about a slide.
 import os
+import sys
 import time
+from functools import cache
 from pathlib import Path
 
 try:
-    from ercohort import cohort, preflight
+    from ercohort import cohort, gone, preflight
     from ercohort.errors import ErcohortError
     from ercohort.run_lock import RunLock
     from ercohort.slide.convert import needs_conversion
-    from ercohort.slide.fingerprint import fingerprint
     from ercohort.versions import STEP_VERSION
 except ImportError as error:
     raise SystemExit(
@@ -26,42 +27,40 @@ except ErcohortError as error:
 
 STARTED = time.time()
 RUN_LOCK = RunLock()
+TROUBLE = preflight.results_trouble(Path("results"))
+if workflow.is_main_process:
+    for line in filter(None, [TROUBLE or RUN_LOCK.recover(Path("results"))]):
+        print(f"ercohort: {line}", file=sys.stderr)
 
 
 wildcard_constraints:
     slide=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
 
 
-def raw_slide(wildcards):
-    """The slide file, or nothing where it is missing: a missing file is a row, not the end of the run.
-
-    Nothing either where Snakemake would act on the name: a step takes the path from its params.
-    """
-    path = SAMPLES[wildcards.slide].path
-    listed = os.path.exists(path) and preflight.can_be_input(path)
-    return ancient(path) if listed else []
+@cache
+def source(slide):
+    """The slide's file, looked at once; no rule's input, since results outlive a file that went away."""
+    return gone.find_source(SAMPLES[slide], Path("results/slides", slide))
 
 
 def readable_slide(wildcards):
-    """The file that is read by region: the slide itself, or the pyramid made from a flat picture."""
-    path = SAMPLES[wildcards.slide].path
-    if os.path.exists(path) and needs_conversion(path):
-        return f"results/slides/{wildcards.slide}/converted.tif"
-    return raw_slide(wildcards)
+    """The pyramid made from a flat picture; nothing where the slide itself is read by region."""
+    path, made = (
+        source(wildcards.slide).path,
+        f"results/slides/{wildcards.slide}/converted.tif",
+    )
+    flat = needs_conversion(path) if os.path.exists(path) else os.path.exists(made)
+    return made if flat else []
 
 
 def conversion_record(wildcards):
     """What became of the conversion, where one is needed."""
     slide = readable_slide(wildcards)
-    return (
-        f"results/slides/{wildcards.slide}/converted.json"
-        if slide and slide.endswith("converted.tif")
-        else []
-    )
+    return f"results/slides/{wildcards.slide}/converted.json" if slide else []
 
 
 def slide_path(wildcards):
-    return SAMPLES[wildcards.slide].path
+    return source(wildcards.slide).path
 
 
 def slide_mpp(wildcards):
@@ -70,7 +69,7 @@ def slide_mpp(wildcards):
 
 def slide_fingerprint(wildcards):
     """A slide that was replaced runs again, one that was only touched or copied does not."""
-    return fingerprint(SAMPLES[wildcards.slide].path)
+    return source(wildcards.slide).fingerprint
 
 
 def backend_line():
@@ -86,6 +85,8 @@ def backend_line():
 
 def begin():
     """Keep other runs out of this folder, before the first job; say what will run the detector."""
+    if TROUBLE:
+        raise SystemExit("ercohort: nothing can be written")
     try:
         warning = RUN_LOCK.take()
     except ErcohortError as error:
@@ -96,11 +97,19 @@ def begin():
 def last_screen():
     """The table as a person reads it; nothing where only other files were asked for."""
     table = Path("results/cohort_er.csv")
-    return cohort.table_text(cohort.read_cohort(table)) if table.exists() else ""
+    shown = cohort.table_text(cohort.read_cohort(table)) if table.exists() else ""
+    return shown + gone.kept_line([slide for slide in SAMPLES if source(slide).is_kept])
+
+
+def finish():
+    """End a run that went well; what to show of it."""
+    RUN_LOCK.end()
+    return last_screen()
 
 
 def error_screen():
     """What is known when a run ends with an error: the table, if this run came as far as to write it."""
     table = Path("results/cohort_er.csv")
     shown = last_screen() if table.exists() and table.stat().st_mtime > STARTED else ""
-    return f"{shown}ercohort: some steps failed; what is finished is kept, the same command goes on from there"
+    full = preflight.full_disk(Path("."))
+    return f"{shown}{full}ercohort: some steps failed; what is finished is kept, the same command goes on from there"

@@ -37,8 +37,7 @@ def label_files(wildcards):
 
 
 def labelled_slides(wildcards):
-    slides = [readable_slide(SimpleNamespace(slide=name)) for name in labels_by_slide()]
-    return [slide for slide in slides if slide]
+    return list(converted_slides(wildcards).values())
 
 
 def converted_slides(wildcards):
@@ -46,11 +45,7 @@ def converted_slides(wildcards):
     files = {
         name: readable_slide(SimpleNamespace(slide=name)) for name in labels_by_slide()
     }
-    return {
-        name: file
-        for name, file in files.items()
-        if isinstance(file, str) and file.endswith("converted.tif")
-    }
+    return {name: file for name, file in files.items() if file}
 
 
 def training_sets(wildcards):

@@ -2,8 +2,6 @@
 
 
 rule convert:
-    input:
-        raw_slide,
     output:
         slide="results/slides/{slide}/converted.tif",
         record="results/slides/{slide}/converted.json",

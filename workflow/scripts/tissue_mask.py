@@ -13,6 +13,7 @@ with job_log(snakemake.log[0]):
         readable=snakemake.input.get("slide") or snakemake.params.path,
         conversion=snakemake.input.get("conversion") or None,
         mpp=snakemake.params.mpp,
+        expected=snakemake.params.fingerprint is not None,
         settings=TissueSettings(**snakemake.params.tissue),
         folder=Path(snakemake.output.slide).parent,
     )

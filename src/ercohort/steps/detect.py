@@ -15,7 +15,7 @@ import polars as pl
 
 from ercohort import schema
 from ercohort.config import DetectSettings
-from ercohort.errors import ModelError, Status
+from ercohort.errors import MachineError, ModelError, Status
 from ercohort.files import read_json, write_json, write_table
 from ercohort.provenance import utc_now
 from ercohort.record import SlideRecord, slide_trouble
@@ -90,6 +90,8 @@ def detect_nuclei(
     }
 
     def trouble(status: Status, message: str) -> None:
+        if status is Status.MISSING:  # it was there for the mask: a share went away
+            raise MachineError(f"{message}; or mount its share, and run the same command again")
         result.update(status=status.value, message=message)
 
     with slide_trouble(folder / "slide.json", trouble):
@@ -114,6 +116,11 @@ def detect_nuclei(
                     choose_prepared(prepared, gpu, detector, tile_px),
                     prepared["asked"]["tensorrt"]["batch"],
                     lambda: choose_backend("openvino", precision=prepared["asked"]["precision"]),
+                )
+            if found.stats["failed"] and not os.path.exists(slide_record.info.path):
+                raise MachineError(
+                    f"{slide_record.info.path}: it went away while it was read; mount its share or put it "
+                    "back, and run the same command again"
                 )
             _log_stats(slide_record.slide_id, found.stats)
             table = found.table

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ercohort.checksums import note
 from ercohort.config import TissueSettings
-from ercohort.errors import SlideError, Status
+from ercohort.errors import MachineError, SlideError, Status
 from ercohort.files import atomic_path, read_json, write_json
 from ercohort.record import SlideRecord, TissueRecord, slide_trouble
 from ercohort.slide.fingerprint import fingerprint
@@ -40,6 +40,7 @@ def mask_tissue(
     mpp: float | None,
     settings: TissueSettings,
     folder: Path,
+    expected: bool = False,
 ) -> None:
     """Open a slide and find its tissue; every way in which a slide can be bad ends here as a status.
 
@@ -53,11 +54,23 @@ def mask_tissue(
         What became of the conversion, where `readable` was made by one.
     folder
         The slide's folder; gets `slide.json`, `tissue.png` and `thumbnail.jpg`.
+    expected
+        Whether the file was there when the run began, or has results: its absence is then no status.
+
+    Raises
+    ------
+    MachineError
+        A file that was expected is gone.
     """
     from ercohort import tissue
     from ercohort.slide import open_slide
     from ercohort.slide.probe import probe
 
+    if expected and not os.path.lexists(path):
+        raise MachineError(
+            f"{path}: it was there before, and is gone; mount its share or put it back, and run the same "
+            f"command again; to give it up, take it out of the sheet, or remove {folder}"
+        )
     record = SlideRecord(slide_id, path, Status.OK, fingerprint=fingerprint(path))
     found: tissue.Tissue | None = None
 

@@ -1,0 +1,64 @@
+"""Slides whose file went away keep their results."""
+
+from __future__ import annotations
+
+import pytest
+
+from ercohort.config import TissueSettings
+from ercohort.errors import MachineError
+from ercohort.files import write_json
+from ercohort.gone import Source, find_source, kept_line
+from ercohort.sheet import Sample
+from ercohort.slide.fingerprint import fingerprint
+from ercohort.steps.tissue import mask_tissue
+
+
+def results(folder, path, status="ok", made_of="123-abc"):
+    write_json(folder / "slide.json", {"path": path, "fingerprint": made_of})
+    write_json(folder / "summary.json", {"row": {"status": status}})
+    return folder
+
+
+def test_a_slide_that_is_there_is_what_it_is(tmp_path):
+    slide = tmp_path / "a.svs"
+    slide.write_bytes(b"slide")
+    now = fingerprint(str(slide))
+    assert find_source(Sample("a", str(slide)), tmp_path / "none") == Source(str(slide), now)
+    made = results(tmp_path / "a", str(slide))
+    assert find_source(Sample("a", str(slide)), made) == Source(str(slide), now)
+
+
+@pytest.mark.parametrize("in_sheet", ["/mnt/scans/a.svs", "scans/a.svs"])
+def test_a_finished_slide_that_is_gone_is_what_it_was(tmp_path, in_sheet):
+    made = results(tmp_path, "/mnt/scans/a.svs")
+    assert find_source(Sample("a", in_sheet), made) == Source("/mnt/scans/a.svs", "123-abc", is_kept=True)
+
+
+def test_without_results_a_slide_that_is_gone_is_missing(tmp_path):
+    gone = Source("/mnt/a.svs", None)
+    assert find_source(Sample("a", "/mnt/a.svs"), tmp_path / "none") == gone
+    assert find_source(Sample("a", "/mnt/a.svs"), results(tmp_path, "/mnt/a.svs", status="missing")) == gone
+
+
+def test_another_file_that_is_not_there_does_not_take_the_place_of_results(tmp_path):
+    made = results(tmp_path, "/mnt/a.svs")
+    found = find_source(Sample("a", "/mnt/b.svs"), made)
+    assert found.path == "/mnt/b.svs"
+    assert found.fingerprint not in (None, "123-abc")  # so the step runs, and says that it is not there
+
+
+def test_a_file_that_is_expected_and_gone_is_no_status(tmp_path):
+    with pytest.raises(MachineError, match="it was there before, and is gone; mount its share"):
+        mask_tissue(
+            slide_id="a", path="/mnt/a.svs", readable="/mnt/a.svs", mpp=None, settings=TissueSettings(),
+            folder=tmp_path, expected=True,
+        )  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
+def test_few_kept_slides_are_named_and_many_counted():
+    assert kept_line([]) == ""
+    assert kept_line(["a", "b"]).startswith(
+        "2 finished slides are not there now, and their results are kept: a, b;"
+    )
+    assert "e and 3 more" in kept_line(list("abcdefgh"))
