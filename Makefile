@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 8
 
-.PHONY: setup setup-train demo test fuzz memory bench thousand gpu-test gpu-bench lint clean
+.PHONY: setup setup-train demo test fuzz memory bench thousand slurm-test setup-slurm gpu-test gpu-bench lint clean
 
 setup: $(VENV)/.installed
 
@@ -34,7 +34,17 @@ demo: setup
 	$(BIN)/ercohort simulate --cohort demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES) --resources gpu=1 --forcerun cohort
 
-test: $(VENV)/.installed-dev $(VENV)/.installed-train
+# By itself, on top of the other: its plugin would make every start of Snakemake half a second slower.
+KUBERNETES := $(VENV)/kubernetes
+PURELIB := 'import sysconfig; print(sysconfig.get_path("purelib"))'
+$(KUBERNETES)/.installed: $(VENV)/.installed-dev
+	$(BIN)/python -m venv --clear $(KUBERNETES)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c $(PURELIB))')" > "$$($(KUBERNETES)/bin/python -c $(PURELIB))/base.pth"
+	$(KUBERNETES)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		snakemake-executor-plugin-kubernetes snakemake-storage-plugin-fs
+	@touch $@
+
+test: $(VENV)/.installed-dev $(VENV)/.installed-train $(KUBERNETES)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 
 # Some minutes: files that were sound once, and what somebody may have done to them. FUZZ is examples a test.
@@ -48,6 +58,15 @@ bench: $(VENV)/.installed-dev
 # A cohort of a thousand simulated slides, 2 % of them bad, to its table; three quarters of an hour on 2 cores.
 thousand: $(VENV)/.installed-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/thousand.py $(if $(SLIDES),--slides $(SLIDES))
+
+# Debian's Slurm, for the tests in tests/cluster, which are skipped without it; needs root.
+setup-slurm:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends munge slurm-client slurmctld slurmd >/dev/null
+
+# Faults on a real Slurm on this machine, half an hour: docs/slurm.md. SEED=<number> for other moments.
+slurm-test: $(VENV)/.installed-dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" ERCOHORT_REQUIRE=slurm $(BIN)/python -m pytest tests/cluster tests/cluster/faults.py
 
 # What needs a GPU: parity with the CPU, the kernels on the device, compute-sanitizer. Skips say why.
 gpu-test: $(VENV)/.installed-dev

@@ -101,13 +101,13 @@ def full_disk(folder: Path) -> str:
     return f"ercohort: {folder.absolute()}: no space left on its disk; make room\n"
 
 
-def backend_line(config: Config, model: ModelInfo, *, gpu: int, local: bool = True) -> str:
+def backend_line(config: Config, model: ModelInfo, *, gpu: int | None, local: bool = True) -> str:
     """Say in one line what will run the detector, and why.
 
     Parameters
     ----------
     gpu
-        GPUs that the run may use.
+        GPUs that the run may use; None sets no limit.
     local
         Whether jobs run on this machine; else each chooses on its own node.
 
@@ -117,10 +117,12 @@ def backend_line(config: Config, model: ModelInfo, *, gpu: int, local: bool = Tr
         The config asks for what this machine lacks, and jobs run here.
     """
     if not local:
-        return f"backend is `{config.backend}`; each job chooses on its own node"
+        # profiles/default, loaded beside a cluster's profile, would let one GPU of the cluster work.
+        limit = "" if gpu is None else f"; GPUs that may work at a time: {gpu} (--resources gpu={gpu})"
+        return f"backend is `{config.backend}`; each job chooses on its own node{limit}"
     return choose_backend(
         config.backend,
-        gpu,
+        1 if gpu is None else gpu,
         precision=config.precision,
         tensorrt=config.tensorrt,
         model=model,

@@ -77,7 +77,7 @@ def backend_line():
     gpus = workflow.global_resources.get("gpu").value
     try:
         return preflight.backend_line(
-            CONFIG, MODEL, gpu=1 if gpus is None else gpus, local=workflow.local_exec
+            CONFIG, MODEL, gpu=gpus, local=workflow.local_exec
         )
     except ErcohortError as error:
         raise SystemExit(f"ercohort: {error}") from None
