@@ -51,6 +51,10 @@ test: $(VENV)/.installed-dev $(VENV)/.installed-train $(KUBERNETES)/.installed
 fuzz: $(VENV)/.installed-dev
 	ERCOHORT_FUZZ=$(or $(FUZZ),3000) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/fuzz -q
 
+# What each job takes of memory beside its rule's mem_mb, and a run in a control group of LIMIT megabytes.
+memory: $(VENV)/.installed-dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/memory.py $(if $(LIMIT),--limit-mb $(LIMIT)) $(MEMORY)
+
 # A few minutes on 2 cores; FULL=1 runs the whole workload, BASE=<revision> compares with that revision.
 bench: $(VENV)/.installed-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/bench.py $(if $(FULL),--size full) $(if $(BASE),--base $(BASE))
