@@ -133,6 +133,8 @@ def table_labels(path: str | Path) -> tuple[str, ...]:
 
 
 def _read_table(file: Path) -> pl.DataFrame:
+    if file.exists() and not file.is_file():
+        raise InputError(f"{file}: it is no file; give a table")
     try:
         if file.suffix.lower() == ".parquet":
             return pl.read_parquet(file)
@@ -143,7 +145,7 @@ def _read_table(file: Path) -> pl.DataFrame:
         return table.rename({name: name.strip().lower() for name in table.columns})
     except FileNotFoundError:
         raise InputError(f"{file}: no such file") from None
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         reason = (str(error).splitlines() or ["unknown error"])[0]
         raise InputError(f"{file}: cannot be read as {file.suffix.lstrip('.') or 'CSV'}: {reason}") from None
 
