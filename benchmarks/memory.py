@@ -66,8 +66,15 @@ def draw(folder: Path, width: int, slide: Path | None) -> dict[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     slides = {"big": (slide or folder / "big.tiff").absolute(), "small": folder / "small.tiff"}
     if not slides["big"].exists():
-        simulate_slide(slides["big"], width=width, height=width * 3 // 4, nuclei_per_mm2=2000.0, seed=1)
-    simulate_slide(slides["small"], width=3000, height=2200, seed=2)
+        simulate_slide(
+            slides["big"],
+            width=width,
+            height=width * 3 // 4,
+            percent_positive=40,
+            nuclei_per_mm2=2000.0,
+            seed=1,
+        )
+    simulate_slide(slides["small"], width=3000, height=2200, percent_positive=40, seed=2)
     slides["flat"] = folder / "flat.png"
     pyvips.Image.new_from_file(str(slides["small"])).pngsave(str(slides["flat"]), compression=1)
     return {**slides, "gone": folder / "gone.svs"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,7 @@ def table_labels(path: str | Path) -> tuple[str, ...]:
 
 
 def _read_table(file: Path) -> pl.DataFrame:
-    if file.exists() and not file.is_file():
+    if os.path.exists(file) and not os.path.isfile(file):
         raise InputError(f"{file}: it is no file; give a table")
     try:
         if file.suffix.lower() == ".parquet":
