@@ -228,11 +228,13 @@ def verify(
 def validate(files: Annotated[list[Path], typer.Argument(help="GeoJSON files, also .gz and .zip.")]) -> None:
     """Check files by the rules of QuPath's reader."""
     from ercohort.geojson_validate import validate_geojson
+    from ercohort.inert import first_few, one_line
 
     for file in files:
         report = validate_geojson(file)
-        classes = ", ".join(f"{name} {count:,}" for name, count in report.n_by_class.items())
-        print(f"{file}: {report.n_features:,} objects in {report.n_files} files; {classes or 'no classes'}")
+        classes = first_few(f"{one_line(name)[:80]} {count:,}" for name, count in report.n_by_class.items())
+        listed = ", ".join(classes) or "no classes"
+        print(f"{file}: {report.n_features:,} objects in {report.n_files} files; {listed}")
         for warning in report.warnings:
             print(f"{file}: {warning}", file=sys.stderr)
 

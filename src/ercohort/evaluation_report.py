@@ -133,6 +133,7 @@ def _cells(confusion: Confusion) -> list[str]:
 
 def _class_table(pooled: Confusion) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("All slides", "Precision", "Recall", "F1", "Right", "False", "Missed"):
@@ -140,7 +141,7 @@ def _class_table(pooled: Confusion) -> Table:
     rows = {"any class": pooled.detection, **pooled.by_class}
     for name, score in rows.items():
         shares = (_number(value, ".3f") for value in (score.precision, score.recall, score.f1))
-        table.add_row(name, *shares, f"{score.tp:,}", f"{score.fp:,}", f"{score.fn:,}")
+        table.add_row(Text(name), *shares, f"{score.tp:,}", f"{score.fp:,}", f"{score.fn:,}")
     mean = pooled.class_mean
     table.add_row("mean of classes", *(_number(mean[key], ".3f") for key in ("precision", "recall", "f1")))
     return table

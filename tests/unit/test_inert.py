@@ -6,15 +6,20 @@ import ast
 import logging
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ercohort.config import check_config
+from ercohort.confusion import Confusion
 from ercohort.errors import InputError, SlideError, Status
+from ercohort.evaluation_output import write_slides
 from ercohort.inert import each_line, is_inert, one_line, safe_text, shown
 from ercohort.logs import LOGGER, job_log
-from ercohort.preflight import can_be_input
+from ercohort.preflight import can_be_input, check_run
 
 ROOT = Path(__file__).parents[2]
 TRIGGERS = tuple("=+-@\t\r\n\uff0b\uff0d\uff1d\uff20")
@@ -117,6 +122,32 @@ def test_a_log_steers_no_screen(tmp_path):
 )  # fmt: skip
 def test_which_paths_snakemake_takes_as_they_stand(path, fits):
     assert can_be_input(path) is fits
+
+
+@pytest.mark.parametrize("key", ["model", "samples", "dataset.labels", "train.base"])
+def test_a_path_in_the_config_that_snakemake_would_fill_in(key):
+    values = {}
+    part, _, name = key.rpartition(".")
+    (values.setdefault(part, {}) if part else values)[name] = "a/{x}.onnx"
+    with pytest.raises(InputError, match=f"^c.yaml: `{key}` is 'a/{{x}}.onnx': Snakemake acts on"):
+        check_run(values, sources=["c.yaml"], root=ROOT)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\x1b[31m", "a\nb", "\u202ea", " a"])
+def test_a_text_in_the_config_that_no_screen_shows(text):
+    with pytest.raises(InputError, match=r"`model` is .*: a control or hidden character"):
+        check_config({"model": text})
+
+
+def test_an_evaluation_names_slides_after_folders(tmp_path):
+    evaluation = SimpleNamespace(
+        slides=[],
+        pooled=Confusion(np.eye(2, dtype=int), np.zeros(2, int), np.zeros(2, int)),
+        not_evaluated={"=cmd|' /C calc'!A0": "no\r\ntruth"},
+    )
+    write_slides(tmp_path / "slides.csv", evaluation)
+    cells = (tmp_path / "slides.csv").read_text().splitlines()[1].split(",")
+    assert (cells[0], cells[-1]) == ("'=cmd|' /C calc'!A0", "no truth")
 
 
 def calls(tree):
