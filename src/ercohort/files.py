@@ -187,5 +187,5 @@ def write_table(path: str | os.PathLike[str], table: pl.DataFrame, schema: dict[
     """
     table = table.select(table.get_column(name).cast(dtype) for name, dtype in schema.items())
     with atomic_path(path) as temporary:
-        # Above 262,144 rows polars lays out the file by the table's chunks.
-        table.rechunk().write_parquet(temporary, compression="zstd", row_group_size=_ROW_GROUP)
+        # Left to itself, polars cuts large tables into row groups by the chunks in which they lie.
+        table.write_parquet(temporary, compression="zstd", row_group_size=_ROW_GROUP)

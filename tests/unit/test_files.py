@@ -51,7 +51,7 @@ def test_a_table_has_the_columns_of_its_schema(tmp_path):
 
 
 def test_equal_tables_are_equal_bytes_in_whatever_pieces_they_lie(tmp_path):
-    """More rows than a row group has: polars would lay out the file by the table's chunks."""
+    """More rows than a row group has: left to itself, polars cuts the groups by the chunks."""
     rows = pl.DataFrame({"a": pl.int_range(0, 600_000, eager=True) * 7 % 1000})
     pieces = pl.concat([rows[:100_000], rows[100_000:150_000], rows[150_000:]], rechunk=False)
     assert pieces.n_chunks() == 3
