@@ -31,6 +31,10 @@ rule all:
         branch(CONFIG.strict, then="results/strict.ok", otherwise=[]),
 
 
+if not workflow.is_main_process:
+    set_retries()
+
+
 onstart:
     begin()
 

@@ -124,5 +124,12 @@ def test_the_screen_names_the_log_of_a_job_that_failed(done):
     assert "Is a directory" in done.screen
 
 
+def test_a_job_that_fails_is_tried_again_by_the_run_and_not_by_itself(done):
+    jobs = [job for job in done.jobs if job.rule == "rule_geojson_overlay_wildcards_two"]
+    assert [job.state for job in jobs] == ["FAILED", "FAILED"]
+    for job in jobs:
+        assert len([task for task in done.tasks if task.job == job.number]) == 1
+
+
 def test_nothing_is_left_half_written(done):
     assert not list((done.run.path / "results").rglob("*.tmp*"))

@@ -91,7 +91,21 @@ def begin():
         warning = RUN_LOCK.take()
     except ErcohortError as error:
         raise SystemExit(f"ercohort: {error}") from None
+    set_retries()
     print(*filter(None, [warning, backend_line()]), sep="\n", flush=True)
+
+
+def set_retries():
+    """Try jobs again as often as `--retries` says, if that is more than a rule's own number.
+
+    On a cluster each job is a Snakemake of its own, in another one. They try nothing again: the run does.
+    """
+    for each in workflow.rules:
+        each.restart_times = (
+            max(each.restart_times, workflow.execution_settings.retries)
+            if workflow.is_main_process
+            else 0
+        )
 
 
 def last_screen():

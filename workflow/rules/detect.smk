@@ -14,7 +14,7 @@ rule detect_shard:
     benchmark:
         "results/benchmarks/{slide}/detect_{scatteritem}.tsv"
     priority: 10
-    retries: 2
+    retries: 1
     conda:
         "../../envs/cpu.yaml"
     threads: 8
