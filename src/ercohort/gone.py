@@ -6,12 +6,13 @@ What was finished stays: a file that is gone makes a slide `missing` only where 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ercohort.errors import Status
-from ercohort.files import read_json
+from ercohort.files import read_json, write_json
 from ercohort.sheet import Sample
 from ercohort.slide.fingerprint import fingerprint
 
@@ -61,6 +62,25 @@ def is_finished(folder: Path) -> bool:
     """Tell whether a slide has results that were made of its file."""
     status = _read(folder / "summary.json").get("row", {}).get("status")
     return status is not None and status != Status.MISSING
+
+
+def note_absent(samples: Iterable[Sample], file: Path) -> None:
+    """Write down, for the jobs of a run, which slides it does not see; before the first of them."""
+    write_json(file, [sample.slide_id for sample in samples if not os.path.lexists(sample.path)])
+
+
+def is_seen_by_run(slide_id: str, file: Path) -> bool:
+    """Tell a job, perhaps on another machine, whether its run sees a slide; False where that is not known.
+
+    Parameters
+    ----------
+    file
+        What `note_absent` wrote.
+    """
+    try:
+        return slide_id not in read_json(file)
+    except (OSError, ValueError):
+        return False
 
 
 def kept_line(kept: list[str]) -> str:

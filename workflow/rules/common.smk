@@ -27,6 +27,7 @@ except ErcohortError as error:
 
 STARTED = time.time()
 RUN_LOCK = RunLock()
+ABSENT = Path(".snakemake/ercohort/absent.json")
 TROUBLE = preflight.results_trouble(Path("results"))
 if workflow.is_main_process:
     for line in filter(None, [TROUBLE or RUN_LOCK.recover(Path("results"))]):
@@ -68,8 +69,14 @@ def slide_mpp(wildcards):
 
 
 def slide_fingerprint(wildcards):
-    """A slide that was replaced runs again, one that was only touched or copied does not."""
-    return source(wildcards.slide).fingerprint
+    """A slide that was replaced runs again, one that was only touched or copied does not.
+
+    A node of a cluster that does not see the slide is told that the run does: no status comes of that.
+    """
+    found = source(wildcards.slide).fingerprint
+    if found is None and not workflow.is_main_process:
+        found = gone.is_seen_by_run(wildcards.slide, ABSENT) or None
+    return found
 
 
 def backend_line():
@@ -92,6 +99,7 @@ def begin():
     except ErcohortError as error:
         raise SystemExit(f"ercohort: {error}") from None
     set_retries()
+    gone.note_absent(SAMPLES.values(), ABSENT)
     print(*filter(None, [warning, backend_line()]), sep="\n", flush=True)
 
 
