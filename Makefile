@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 8
 
-.PHONY: setup setup-train demo test fuzz memory bench thousand slurm-test setup-slurm gpu-test gpu-bench lint clean
+.PHONY: setup setup-train demo test mutants fuzz memory bench thousand slurm-test setup-slurm gpu-test gpu-bench lint clean
 
 setup: $(VENV)/.installed
 
@@ -54,6 +54,10 @@ fuzz: $(VENV)/.installed-dev
 # What each job takes of memory beside its rule's mem_mb, and a run in a control group of LIMIT megabytes.
 memory: $(VENV)/.installed-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/memory.py $(if $(LIMIT),--limit-mb $(LIMIT)) $(MEMORY)
+
+# Some hundred damaged slides through the steps of the workflow; a table of what became of them.
+mutants: $(VENV)/.installed-dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.mutants $(MUTANTS)
 
 # A few minutes on 2 cores; FULL=1 runs the whole workload, BASE=<revision> compares with that revision.
 bench: $(VENV)/.installed-dev

@@ -74,6 +74,33 @@ def write_detector(
     return path
 
 
+def write_constant_detector(
+    path: Path, head: np.ndarray, *, claimed: tuple[int | str, ...] = ("batch", 6, "anchors")
+) -> Path:
+    """Write a detector that gives `head`, (rows, anchors), whatever it sees; its file states `claimed`."""
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=1),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Reshape", ["nothing", "shape"], ["flat"]),
+        helper.make_node("Add", ["flat", "head"], ["output0"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "constant",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ("batch", 3, "height", "width"))],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, claimed)],
+        [
+            numpy_helper.from_array(np.zeros(1, np.float32), "zero"),
+            numpy_helper.from_array(np.array([-1, *[1] * head.ndim], np.int64), "shape"),
+            numpy_helper.from_array(head.astype(np.float32)[np.newaxis], "head"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, GOOD_METADATA)
+    onnx.save(model, path)
+    return path
+
+
 def paint(image: np.ndarray, anchor: tuple[int, int], centre: tuple[int, int], blue: int) -> None:
     """Make the anchor (row, column) see a nucleus at SPAN/255 * centre (x, y); blue below 50 is positive."""
     image[anchor[0] * STEP, anchor[1] * STEP] = (*centre, blue)

@@ -8,10 +8,10 @@ step run again.
 STEP_VERSION: dict[str, int] = {
     "engine": 2,
     "convert": 1,
-    "tissue_mask": 2,
+    "tissue_mask": 3,
     "tile_manifest": 2,
     "detect_shard": 2,
-    "merge": 2,
+    "merge": 3,
     "geojson_overlay": 1,
     "cohort": 2,
     "checksums": 1,

@@ -11,14 +11,14 @@ from ercohort.record import SlideRecord, TissueRecord
 from ercohort.steps.merge import merge_slide
 from tests.unit.test_record import INFO
 
-FAILED_TILE = [3, 0, 0, "cannot be decoded"]
+FAILED_TILE = [3, 64, 128, "cannot be decoded"]
 
 
 @pytest.fixture
 def merge(tmp_path):
     """Merge a slide of ten tiles and one nucleus; returns its row and its nuclei."""
 
-    def run(n_failed=0, **settings):
+    def run(n_failed=0, dropped=0, **settings):
         tissue = TissueRecord(16.0, 16.0, (245.0, 245.0, 245.0), 2.0)
         SlideRecord("a", "a.svs", Status.OK, "", INFO, tissue).write(tmp_path / "slide.json")
         nucleus = {"x0": [1.0], "y0": [1.0], "x1": [9.0], "y1": [9.0], "score": [0.9], "label": ["Positive"]}
@@ -30,6 +30,7 @@ def merge(tmp_path):
             "n_tiles": 10,
             "failed": [FAILED_TILE] * n_failed,
             "seconds": 1.5,
+            "dropped_boxes": dropped,
         }
         write_json(tmp_path / "1.json", record | {"model": "m", "backend": "openvino", "precision": "f32"})
         merge_slide(
@@ -55,6 +56,20 @@ def test_failed_tiles_make_a_slide_partial_and_then_unreadable(merge, n_failed, 
     assert len(nuclei) == (n_nuclei or 0)
     assert row["n_tiles_failed"] == n_failed
     assert (row["backend"], row["precision"], row["model"]) == ("openvino", "f32", "m")
+
+
+def test_the_tiles_that_failed_are_listed_for_a_spreadsheet(merge, tmp_path):
+    merge(0)
+    assert (tmp_path / "failed_tiles.csv").read_text() == "tile_id,x,y,message\n"
+    merge(2)
+    lines = ["3,64,128,cannot be decoded", "3,64,128,cannot be decoded"]
+    assert (tmp_path / "failed_tiles.csv").read_text().splitlines()[1:] == lines
+
+
+@pytest.mark.parametrize(("dropped", "flags"), [(0, "few_nuclei"), (7, "few_nuclei;boxes_dropped")])
+def test_boxes_that_are_no_numbers_are_flagged(merge, dropped, flags):
+    row, _ = merge(dropped=dropped)
+    assert row["qc_flags"] == flags
 
 
 @pytest.mark.parametrize(("min_dab_od", "n_positive"), [(None, 1), (0.5, 1), (0.51, 0)])

@@ -79,6 +79,11 @@ def slide_fingerprint(wildcards):
     return found
 
 
+def guarded_reading(wildcards, attempt):
+    """Whether a slide is read in a process of its own: where the job that read it itself has died."""
+    return int(attempt > 1)
+
+
 def backend_line():
     """What will run the detector; before any job starts, an error where that cannot be on this machine."""
     gpus = workflow.global_resources.get("gpu").value

@@ -22,6 +22,7 @@ rule detect_shard:
         gpu=1,
         mem_mb=2000,
         runtime=240,
+        guarded=guarded_reading,
     params:
         model=MODEL.path,
         detect=CONFIG.detect.model_dump(exclude={"max_failed_share", "min_dab_od"}),
@@ -41,6 +42,7 @@ rule merge:
     output:
         nuclei="results/slides/{slide}/nuclei.parquet",
         summary="results/slides/{slide}/summary.json",
+        failed_tiles="results/slides/{slide}/failed_tiles.csv",
     log:
         "results/logs/{slide}/merge.log",
     benchmark:

@@ -22,6 +22,7 @@ rule geojson_overlay:
     resources:
         mem_mb=2000,
         runtime=30,
+        guarded=guarded_reading,
     params:
         geojson=CONFIG.geojson.model_dump(),
         version=STEP_VERSION["geojson_overlay"],

@@ -20,4 +20,5 @@ with job_log(snakemake.log[0]):
         folder=Path(snakemake.input.slide).parent,
         detections=snakemake.output.detections,
         record=snakemake.output.record,
+        guarded=bool(snakemake.resources.guarded),
     )

@@ -9,4 +9,4 @@ from ercohort.steps.export import draw_pictures, export_geojson
 with job_log(snakemake.log[0]):
     folder = Path(snakemake.input.slide).parent
     export_geojson(settings=GeoJSONSettings(**snakemake.params.geojson), folder=folder)
-    draw_pictures(folder=folder)
+    draw_pictures(folder=folder, guarded=bool(snakemake.resources.guarded))

@@ -20,7 +20,7 @@ from openvino.preprocess import PrePostProcessor
 from ercohort.backends.protocol import Slot
 from ercohort.backends.slots import Found, SlotBackend
 from ercohort.config import DetectSettings
-from ercohort.decode import decode_tile
+from ercohort.decode import decode_and_count
 from ercohort.errors import BackendError, ModelError
 from ercohort.model import ModelInfo
 
@@ -81,7 +81,7 @@ class OpenVinoBackend(SlotBackend):
     Raises
     ------
     ModelError
-        The detector takes another tile size only.
+        The detector takes another tile size only, or its output is not what the file says.
     BackendError
         OpenVINO cannot load or compile the file.
     """
@@ -102,14 +102,16 @@ class OpenVinoBackend(SlotBackend):
             )
         cpu = inspect_cpu(precision)
         compiled = _compile(model, tile_px, threads, cpu.precision)
+        _check_output(model, compiled)
         n_slots = threads * (1 + _SPARE_SLOTS)
         images = [np.zeros((tile_px, tile_px, 3), np.uint8) for _ in range(n_slots)]
         super().__init__(
             images, name="openvino", precision=cpu.precision, device=cpu.device, model=model, threads=threads
         )
-        self._decode = partial(decode_tile, tile_px=tile_px, score=detect.score, nms_iou=detect.nms_iou)
+        self._decode = partial(decode_and_count, tile_px=tile_px, score=detect.score, nms_iou=detect.nms_iou)
         self._requests = [_request(compiled, image) for image in images]
         self._start_times = [0.0] * n_slots
+        self._n_dropped = 0
 
     def _start(self, slot: Slot) -> None:
         self._start_times[slot.index] = perf_counter()
@@ -121,12 +123,30 @@ class OpenVinoBackend(SlotBackend):
         try:
             request.wait()
         except RuntimeError as error:
-            where = f"tile {slot.tile.tile_id} at {slot.tile.x}, {slot.tile.y}" if slot.tile else "a tile"
-            raise BackendError(f"OpenVINO failed on {where}: {_one_line(error)}") from None
+            raise BackendError(f"OpenVINO failed on {_where(slot)}: {_one_line(error)}") from None
         return self._start_times[slot.index] + request.latency / 1e3
 
     def _collect(self, slot: Slot) -> Found:
-        return self._decode(self._requests[slot.index].get_output_tensor(0).data[0])
+        head = self._requests[slot.index].get_output_tensor(0).data[0]
+        found, n_dropped = self._decode(head)
+        if n_dropped:
+            if 2 * n_dropped > head.shape[1]:
+                raise BackendError(
+                    f"{self.model.path}: most of what the network gave on {_where(slot)} is no number or no "
+                    "box; set `precision: f32`, or export the detector again"
+                )
+            with self._changed:
+                self._n_dropped += n_dropped
+        return found
+
+    def begin(self, slide_size: tuple[int, int]) -> None:
+        """Start a shard."""
+        super().begin(slide_size)
+        self._n_dropped = 0
+
+    def stats(self) -> dict[str, Any]:
+        """Return what else to record; `dropped_boxes`: anchors whose numbers are no nucleus."""
+        return {**super().stats(), "dropped_boxes": self._n_dropped}
 
     def _free(self) -> None:
         self._requests.clear()
@@ -153,6 +173,23 @@ def _compile(model: ModelInfo, tile_px: int, threads: int, precision: str) -> An
         return core.compile_model(steps.build(), "CPU", options)
     except RuntimeError as error:
         raise BackendError(f"{model.path}: OpenVINO cannot load it: {_one_line(error)}") from None
+
+
+def _check_output(model: ModelInfo, compiled: Any) -> None:
+    """Check the output that the network really has: what the file says of it is only a note."""
+    output = compiled.outputs[0]
+    shape = output.get_partial_shape()
+    rows = 4 + len(model.labels)
+    as_said = shape.is_static and len(shape) == 3 and (shape[0], shape[1]) == (1, rows)
+    if not as_said or output.get_element_type() != ov.Type.f32:
+        raise ModelError(
+            f"{model.path}: its output is {output.get_element_type().get_type_name()} {shape}, not the "
+            f"float32 [1,{rows},anchors] that the file states; export it again"
+        )
+
+
+def _where(slot: Slot) -> str:
+    return f"tile {slot.tile.tile_id} at {slot.tile.x}, {slot.tile.y}" if slot.tile else "a tile"
 
 
 def _request(compiled: Any, image: np.ndarray) -> Any:

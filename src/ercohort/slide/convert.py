@@ -16,6 +16,9 @@ _FLAT = (".png", ".jpg", ".jpeg", ".bmp")
 _TIFF = (".tif", ".tiff")
 _JPEG_QUALITY = 95
 
+TIMEOUT_S = 3000.0
+"""Seconds after which a conversion is given up; the largest pictures take some minutes."""
+
 _CHANNELS = {"b-w": 1, "grey16": 1, "rgb": 3, "srgb": 3, "rgb16": 3, "cmyk": 4}
 """Colour channels of the pictures that are understood, by libvips' name; one more is transparency."""
 
@@ -23,9 +26,11 @@ _CHANNELS = {"b-w": 1, "grey16": 1, "rgb": 3, "srgb": 3, "rgb16": 3, "cmyk": 4}
 def needs_conversion(path: str | os.PathLike[str]) -> bool:
     """Tell whether a file is a flat picture: PNG, JPEG or BMP by name, or a TIFF without any tiled page.
 
-    Reads no more than a TIFF's page list, in pure Python; False for what is missing or broken.
+    Reads no more than a TIFF's page list, in pure Python; False for what is missing or broken, or no file.
     """
     suffix = Path(path).suffix.lower()
+    if Path(path).exists() and not Path(path).is_file():
+        return False  # a pipe would be waited for without end
     if suffix in _FLAT:
         return True
     if suffix not in _TIFF:
@@ -57,7 +62,7 @@ def convert(path: str | os.PathLike[str], output: str | os.PathLike[str], *, mpp
     """
     with atomic_path(output) as temporary:
         arguments = {"path": os.fspath(path), "output": str(temporary), "mpp": mpp}
-        child.call("ercohort.slide.convert", arguments, path=os.fspath(path), timeout_s=None)
+        child.call("ercohort.slide.convert", arguments, path=os.fspath(path), timeout_s=TIMEOUT_S)
 
 
 def _convert(path: str, output: str, mpp: float | None) -> None:
@@ -109,7 +114,7 @@ def _open_bmp(path: str):  # type: ignore[no-untyped-def]
     try:
         with Image.open(path) as image:
             return pyvips.Image.new_from_array(np.asarray(image.convert("RGB"))).copy(interpretation="srgb")
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, OverflowError) as error:
         raise SlideError(
             Status.UNREADABLE, f"{path}: cannot be read as a picture ({error}); export it again"
         ) from None

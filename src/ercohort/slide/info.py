@@ -16,6 +16,11 @@ MPP_TOLERANCE = 0.05
 """Relative difference of mpp-x and mpp-y up to which pixels count as square."""
 
 
+MAX_SIDE_MM = 300.0
+MAX_AREA_MM2 = 50_000.0
+"""More than the largest glass slide (150 x 200 mm): what is larger states a wrong size or scale."""
+
+
 @dataclass(frozen=True)
 class SlideInfo:
     """Size, scale and layout of a slide; all pixels are level-0 pixels of the slide frame.
@@ -127,6 +132,23 @@ def _number(text: str | None) -> float | None:
 def _power(properties: Mapping[str, str]) -> str:
     power = properties.get("openslide.objective-power")
     return f" (objective {power}x)" if power else ""
+
+
+def check_size(path: str, width: int, height: int, mpp: float) -> None:
+    """Check that a slide can be of glass; the pictures made of it would fill the memory if it cannot.
+
+    Raises
+    ------
+    SlideError
+        `unreadable`.
+    """
+    mm = [size * mpp / 1000 for size in (width, height)]
+    if max(mm) > MAX_SIDE_MM or mm[0] * mm[1] > MAX_AREA_MM2:
+        raise SlideError(
+            Status.UNREADABLE,
+            f"{path}: states {width} x {height} px at {mpp:g} µm, which is {mm[0]:,.0f} x {mm[1]:,.0f} mm, "
+            "larger than any slide; check the `mpp` of the sheet, or copy the slide again",
+        )
 
 
 def snap_downsample(downsample: float, level0: tuple[int, int], level: tuple[int, int]) -> float:

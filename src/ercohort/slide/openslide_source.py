@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,8 @@ def find_openable(path: Path) -> Path:
         )
     if not path.is_file():
         raise SlideError(Status.UNREADABLE, f"{path}: not a file; check the `path` column of the sheet")
+    if not os.access(path, os.R_OK):
+        raise SlideError(Status.UNREADABLE, f"{path}: may not be read by this user; check its rights")
     if path.stat().st_size == 0:
         raise SlideError(Status.UNREADABLE, f"{path}: the file is empty; copy it again")
     return path

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ercohort.errors import SlideError, Status
 from ercohort.slide import child
 from ercohort.slide.info import SlideInfo
+
+if TYPE_CHECKING:
+    from ercohort.slide.reader import Slide
 
 TIMEOUT_S = 180.0
 _WINDOW_PX = 256
@@ -40,19 +43,31 @@ def _probe(path: str, mpp: float | None) -> dict[str, Any]:
     from ercohort.slide.reader import open_slide
 
     with open_slide(path, mpp=mpp) as slide:
-        x, y, width, height = slide.info.bounds
-        errors = []
-        for share_x, share_y in _PLACES:
-            left = x + int(share_x * width) - _WINDOW_PX // 2
-            top = y + int(share_y * height) - _WINDOW_PX // 2
-            try:
-                slide.read(left, top, _WINDOW_PX, _WINDOW_PX)
-                return slide.info.to_dict()
-            except SlideError as error:
-                errors.append(error.message)
+        check_pixels(slide)
+        return slide.info.to_dict()
+
+
+def check_pixels(slide: Slide) -> None:
+    """Read a window in some places of a slide, until one can be read.
+
+    Raises
+    ------
+    SlideError
+        `unreadable`, if none can.
+    """
+    x, y, width, height = slide.info.bounds
+    errors = []
+    for share_x, share_y in _PLACES:
+        left = x + int(share_x * width) - _WINDOW_PX // 2
+        top = y + int(share_y * height) - _WINDOW_PX // 2
+        try:
+            slide.read(left, top, _WINDOW_PX, _WINDOW_PX)
+            return
+        except SlideError as error:
+            errors.append(error.message)
     raise SlideError(
         Status.UNREADABLE,
-        f"{path}: it opens, but none of {len(errors)} places in it can be read: {errors[0]}",
+        f"{slide.info.path}: it opens, but none of {len(errors)} places in it can be read: {errors[0]}",
     )
 
 

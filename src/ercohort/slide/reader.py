@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ercohort.errors import SlideError, Status
 from ercohort.slide.fingerprint import bytes_on_disk
-from ercohort.slide.info import SlideInfo, resolve_mpp, snap_downsample
+from ercohort.slide.info import SlideInfo, check_size, resolve_mpp, snap_downsample
 from ercohort.slide.openslide_source import OpenSlideSource, Patch, find_openable
 from ercohort.slide.overview import Overview, read_overview
 from ercohort.slide.tiff import TiffLayoutError, read_pages
@@ -150,14 +150,13 @@ class Slide:
 
     def _padded(self, level: int, x0: int, y0: int, x1: int, y1: int) -> Patch:
         """Read [x0, x1) x [y0, y1) of a level, with background where the level has no pixels."""
-        if self._source is None:
-            raise ValueError(f"{self.info.path}: the slide is closed")
+        source = self.source
         width, height = self.info.level_dimensions[level]
         left, right = max(x0, 0), min(x1, width)
         top, bottom = max(y0, 0), min(y1, height)
         if left >= right or top >= bottom:
             return Patch(self._canvas(x1 - x0, y1 - y0), x0, y0)
-        patch = self._source.read(level, left, top, right - left, bottom - top)
+        patch = source.read(level, left, top, right - left, bottom - top)
         if (left, top, right, bottom) == (x0, y0, x1, y1):
             return patch
         canvas = self._canvas(x1 - x0, y1 - y0)
@@ -168,6 +167,19 @@ class Slide:
         canvas = np.empty((height, width, 3), np.uint8)
         canvas[:] = self.info.background
         return canvas
+
+    @property
+    def source(self) -> _Source:
+        """What decodes the pixels of one level.
+
+        Raises
+        ------
+        ValueError
+            The slide is closed.
+        """
+        if self._source is None:
+            raise ValueError(f"{self.info.path}: the slide is closed")
+        return self._source
 
     def close(self) -> None:
         """Close the file; later reads raise ValueError."""
@@ -255,6 +267,8 @@ def _describe(file: Path, source: OpenSlideSource, mpp: float | None) -> SlideIn
     properties = source.properties
     value, origin = resolve_mpp(str(file), properties, mpp)
     width, height = source.level_dimensions[0]
+    check_size(str(file), width, height, value)
+    _check_layout(file, source)
     vendor = properties.get("openslide.vendor", "unknown")
     bounds = _bounds(properties, width, height)
     pages = match_pages(source)
@@ -276,6 +290,17 @@ def _describe(file: Path, source: OpenSlideSource, mpp: float | None) -> SlideIn
         reader="vips" if pages is not None and agrees(source, pages) else "openslide",
         file_bytes=bytes_on_disk(file),
     )
+
+
+def _check_layout(file: Path, source: OpenSlideSource) -> None:
+    """Refuse a TIFF whose levels contradict themselves: it would be read without an error, and wrongly."""
+    try:
+        pages = read_pages(file)
+    except (TiffLayoutError, OSError):
+        return  # no TIFF, or one that only OpenSlide understands
+    for page in pages:
+        if page.fault is not None and (page.width, page.height) in source.level_dimensions:
+            raise SlideError(Status.UNREADABLE, f"{file}: damaged ({page.fault}); copy it again")
 
 
 def _bounds(properties: dict[str, str], width: int, height: int) -> tuple[int, int, int, int] | None:

@@ -34,12 +34,21 @@ _SIZES = {
     18: 8,
 }
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _TILE_WIDTH = 256, 257, 258, 259, 277, 322
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _PLANAR = 256, 257, 258, 259, 277, 284
+_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
+_MOST_LISTED = 1 << 26
+"""Bytes of a list of tiles up to which it is read whole: 16 million tiles."""
+
+_SEPARATE = 2
+"""Value of the planar tag where each channel has tiles of its own."""
 
 
 @dataclass(frozen=True)
 class TiffPage:
-    """Layout of one page; width and height in pixels, `compression` is the TIFF code (7 is JPEG)."""
+    """Layout of one page; width and height in pixels, `compression` is the TIFF code (7 is JPEG).
+
+    `fault` says where what the page states about its tiles contradicts itself.
+    """
 
     index: int
     width: int
@@ -48,6 +57,7 @@ class TiffPage:
     compression: int
     samples: int
     bits: int
+    fault: str | None = None
 
 
 class TiffLayoutError(ValueError):
@@ -83,8 +93,8 @@ def _walk(file: BinaryIO) -> list[TiffPage]:
         if len(pages) == MAX_PAGES:
             break
         seen.add(offset)
-        tags, offset = _directory(file, order, big, offset)
-        pages.append(_page(len(pages), tags))
+        tags, counts, offset = _directory(file, order, big, offset)
+        pages.append(_page(len(pages), tags, counts))
     if not pages:
         raise TiffLayoutError("it names no page")
     return pages
@@ -103,8 +113,10 @@ def _header(file: BinaryIO) -> tuple[str, bool, int]:
     raise TiffLayoutError("not a TIFF")
 
 
-def _directory(file: BinaryIO, order: str, big: bool, offset: int) -> tuple[dict[int, int], int]:
-    """Return the first value of every integer tag, and where the next directory is."""
+def _directory(
+    file: BinaryIO, order: str, big: bool, offset: int
+) -> tuple[dict[int, int], dict[int, int], int]:
+    """Return the first value of every integer tag, how many it has, and where the next directory is."""
     count_format, entry_format, next_format = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")
     _seek(file, offset)
     (count,) = struct.unpack(order + count_format, file.read(struct.calcsize(order + count_format)))
@@ -114,15 +126,28 @@ def _directory(file: BinaryIO, order: str, big: bool, offset: int) -> tuple[dict
     entries = file.read(count * size)
     (following,) = struct.unpack(order + next_format, file.read(struct.calcsize(order + next_format)))
     tags: dict[int, int] = {}
+    counts: dict[int, int] = {}
     for tag, kind, n, raw in struct.iter_unpack(order + entry_format, entries):
         if kind not in _INTEGERS or n == 0:
             continue
+        place = None
         if n * _SIZES[kind] > len(raw):  # several values are kept elsewhere; the first one is enough
             (place,) = struct.unpack(order + next_format, raw)
             _seek(file, place)
             raw = file.read(_SIZES[kind])
         tags[tag] = struct.unpack_from(order + _INTEGERS[kind], raw)[0]
-    return tags, following
+        counts[tag] = n
+        if tag == _TILE_BYTES and not tags[tag] and not _any_tile(file, raw, n * _SIZES[kind], place):
+            counts[tag] = 0
+    return tags, counts, following
+
+
+def _any_tile(file: BinaryIO, raw: bytes, length: int, place: int | None) -> bool:
+    """Tell whether any of the byte counts of a page is not zero."""
+    if place is not None and length <= _MOST_LISTED:
+        file.seek(place)
+        raw = file.read(length)
+    return any(raw)
 
 
 def _seek(file: BinaryIO, offset: int) -> None:
@@ -131,7 +156,7 @@ def _seek(file: BinaryIO, offset: int) -> None:
     file.seek(offset)
 
 
-def _page(index: int, tags: dict[int, int]) -> TiffPage:
+def _page(index: int, tags: dict[int, int], counts: dict[int, int]) -> TiffPage:
     return TiffPage(
         index=index,
         width=tags.get(_WIDTH, 0),
@@ -140,4 +165,27 @@ def _page(index: int, tags: dict[int, int]) -> TiffPage:
         compression=tags.get(_COMPRESSION, 1),
         samples=tags.get(_SAMPLES, 1),
         bits=tags.get(_BITS, 1),
+        fault=_fault(tags, counts),
     )
+
+
+def _fault(tags: dict[int, int], counts: dict[int, int]) -> str | None:
+    """Compare a tiled page's size with its list of tiles.
+
+    Libraries read what they find there: a slide of another width than it was written with is scrambled, and
+    one of another tile size is empty, both without an error.
+    """
+    if _TILE_WIDTH not in tags:
+        return None
+    sides = [(tags.get(_WIDTH, 0), tags[_TILE_WIDTH]), (tags.get(_HEIGHT, 0), tags.get(_TILE_HEIGHT, 0))]
+    if not all(size and tile for size, tile in sides):
+        return "a page or its tiles have no size"
+    across, down = (-(-size // tile) for size, tile in sides)
+    needed = across * down * (tags.get(_SAMPLES, 1) if tags.get(_PLANAR) == _SEPARATE else 1)
+    for tag in (_TILE_OFFSETS, _TILE_BYTES):
+        if counts.get(tag, 0) != needed:
+            return (
+                f"a page of {sides[0][0]} x {sides[1][0]} px in tiles of {sides[0][1]} x {sides[1][1]} px "
+                f"has {needed} of them, and the file has {counts.get(tag, 0)}"
+            )
+    return None

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ercohort.detect import ShardResult
     from ercohort.model import ModelInfo
     from ercohort.slide import Slide
+    from ercohort.watch import Watch
 
 LOGGER = logging.getLogger("ercohort")
 
@@ -51,8 +52,11 @@ def detect_nuclei(
     detections: str | Path,
     record: str | Path,
     progress: Progress | None = None,
+    guarded: bool = False,
 ) -> None:
     """Detect the nuclei of one shard.
+
+    A job that stands still ends itself (`watch.Watch`).
 
     Parameters
     ----------
@@ -65,11 +69,14 @@ def detect_nuclei(
     detections, record
         Outputs: rows of `schema.DETECTIONS`, and how it went (tiles that failed, times, host, backend;
         `model` is there without tiles too; `fallback` says why it was not run as it was meant to be).
+    guarded
+        Read the slide in a child process: a tile that crashes or blocks the reader is then one that failed.
     """
     from ercohort.backends import choose_backend, choose_prepared
     from ercohort.model import read_model
-    from ercohort.slide import open_slide
+    from ercohort.slide.guarded import open_reader
     from ercohort.tiles import split
+    from ercohort.watch import Watch
 
     slide_record = SlideRecord.read(folder / "slide.json")
     prepared = read_json(engine)
@@ -99,7 +106,10 @@ def detect_nuclei(
             detector = read_model(model)
             if detector.sha256 != prepared["model"]["sha256"]:
                 raise ModelError(f"{model}: changed since {engine} was written; run snakemake again")
-            with open_slide(slide_record.info.path, info=slide_record.info) as slide:
+            with (
+                Watch(f"{slide_record.slide_id}, shard {shard}") as watch,
+                open_reader(slide_record.info, guarded=guarded) as slide,
+            ):
                 job = _Job(
                     slide,
                     mine,
@@ -109,7 +119,7 @@ def detect_nuclei(
                     tile_px,
                     usable_threads(threads),
                     slide_record.tissue.background,
-                    progress or _log_progress(slide_record.slide_id),
+                    _watched(progress or _log_progress(slide_record.slide_id), watch),
                 )
                 found, result["fallback"] = _run_where_it_fits(
                     job.run,
@@ -127,6 +137,14 @@ def detect_nuclei(
             result.update(found.stats)
     write_table(detections, table, columns)
     write_json(record, {**result, "ended": utc_now()})
+
+
+def _watched(progress: Progress, watch: Watch) -> Progress:
+    def beat(done: int, total: int) -> None:
+        watch.beat()
+        progress(done, total)
+
+    return beat
 
 
 @dataclass(frozen=True)

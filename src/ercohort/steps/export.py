@@ -63,11 +63,20 @@ def _never_opened(path: str) -> SlideInfo:
     )
 
 
-def draw_pictures(*, folder: Path) -> None:
-    """Draw `overlay.jpg` and `heatmap.png`; for a slide that could not be counted, cards that say why."""
+def draw_pictures(*, folder: Path, guarded: bool = False) -> None:
+    """Draw `overlay.jpg` and `heatmap.png`; for a slide that could not be counted, cards that say why.
+
+    Parameters
+    ----------
+    folder
+        The slide's folder.
+    guarded
+        Read the slide in a child process: what crashes or blocks the reader is then left blank.
+    """
     from ercohort import pictures
-    from ercohort.slide import open_slide
+    from ercohort.slide.guarded import open_reader
     from ercohort.tissue import load_tissue_mask
+    from ercohort.watch import Watch
 
     slide = SlideRecord.read(folder / "slide.json")
     row = read_json(folder / "summary.json")["row"]
@@ -79,7 +88,7 @@ def draw_pictures(*, folder: Path) -> None:
         return
     nuclei = pl.read_parquet(folder / "nuclei.parquet")
     mask = load_tissue_mask(folder / "tissue.png")
-    with open_slide(slide.info.path, info=slide.info) as pixels:
+    with Watch(slide.slide_id), open_reader(slide.info, guarded=guarded) as pixels:
         pictures.write_overlay(overlay, slide=pixels, nuclei=nuclei, mask=mask, row=row)
     pictures.write_heatmap(heatmap, info=slide.info, nuclei=nuclei, mask=mask, row=row)
     note("pictures", overlay, heatmap)

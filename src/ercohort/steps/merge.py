@@ -10,9 +10,10 @@ import polars as pl
 
 from ercohort import __version__, schema
 from ercohort.checksums import note
+from ercohort.cohort import safe_text
 from ercohort.config import DetectSettings
 from ercohort.errors import Status
-from ercohort.files import read_json, write_json, write_table
+from ercohort.files import atomic_path, read_json, write_json, write_table
 from ercohort.record import SlideRecord, slide_trouble
 
 
@@ -24,13 +25,17 @@ def merge_slide(
     detector_mpp: float,
     folder: Path,
 ) -> None:
-    """Merge the shards of a slide into `nuclei.parquet` and score it into `summary.json`."""
+    """Merge the shards of a slide into `nuclei.parquet` and score it into `summary.json`.
+
+    `failed_tiles.csv` lists the tiles that could not be read; it is empty but for its heading where all
+    could.
+    """
     from ercohort.merge import merge_shards, pale_to_negative
     from ercohort.scoring import summarise
 
     slide = SlideRecord.read(folder / "slide.json")
     shards = [read_json(path) for path in records]
-    failed = [tile for shard in shards for tile in shard["failed"]]
+    failed = sorted(tile for shard in shards for tile in shard["failed"])
     n_tiles = sum(shard["n_tiles"] for shard in shards)
     status, message = _status_before_scoring(slide, shards, len(failed), n_tiles, settings.max_failed_share)
     labels: tuple[str, ...] = schema.LABELS
@@ -61,6 +66,7 @@ def merge_slide(
                 n_tiles_failed=len(failed),
             )
             nuclei = merged
+            _flag_dropped_boxes(score, shards)
     if score is None:
         score = {"status": status.value, "message": message, "mpp": slide.info.mpp if slide.info else None}
         if slide.tissue:
@@ -75,8 +81,23 @@ def merge_slide(
     write_table(
         folder / "nuclei.parquet", pl.DataFrame(schema=columns) if nuclei is None else nuclei, columns
     )
+    _write_failed_tiles(folder, failed)
     write_json(folder / "summary.json", {"row": row, "failed_tiles": failed, "shards": shards})
     note("merge", folder / "nuclei.parquet", folder / "summary.json")
+
+
+def _write_failed_tiles(folder: Path, failed: list[list[Any]]) -> None:
+    """Write where the tiles lie that could not be read: `x`, `y` in level-0 pixels of the slide frame."""
+    columns = {"tile_id": pl.Int32, "x": pl.Int32, "y": pl.Int32, "message": pl.String}
+    rows = [(tile_id, x, y, safe_text(why)) for tile_id, x, y, why in failed]
+    with atomic_path(folder / "failed_tiles.csv") as temporary:
+        pl.DataFrame(rows, columns, orient="row").write_csv(temporary)
+
+
+def _flag_dropped_boxes(score: dict[str, Any], shards: list[dict[str, Any]]) -> None:
+    """Say in `qc_flags` that the network gave numbers that are no nuclei; each shard counts its own."""
+    if any(shard.get("dropped_boxes") for shard in shards):
+        score["qc_flags"] = ";".join(filter(None, [score["qc_flags"], "boxes_dropped"]))
 
 
 def _status_before_scoring(

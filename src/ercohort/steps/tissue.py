@@ -63,8 +63,8 @@ def mask_tissue(
         A file that was expected is gone.
     """
     from ercohort import tissue
-    from ercohort.slide import open_slide
-    from ercohort.slide.probe import probe
+    from ercohort.slide.guarded import open_guarded
+    from ercohort.slide.probe import check_pixels
 
     if expected and not os.path.lexists(path):
         raise MachineError(
@@ -79,9 +79,9 @@ def mask_tissue(
         record = replace(record, status=status, message=message)
 
     with slide_trouble(folder / "slide.json", trouble):
-        info = probe(_readable(path, readable, conversion), mpp=mpp)
-        record = replace(record, info=info)
-        with open_slide(info.path, info=info) as slide:
+        with open_guarded(_readable(path, readable, conversion), mpp=mpp) as slide:
+            check_pixels(slide)
+            record = replace(record, info=slide.info)
             found = tissue.find_tissue(slide, settings)
         measured = TissueRecord(found.downsample_x, found.downsample_y, found.background, found.area_mm2)
         record = replace(record, tissue=measured)

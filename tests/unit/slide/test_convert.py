@@ -1,5 +1,6 @@
 """Flat pictures become slides of the same pixels."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,21 @@ def test_damaged_pictures_are_unreadable(name: str, how: str, picture: slides.Ar
     assert str(path) in caught.value.message
     assert "again" in caught.value.message
     assert [item.name for item in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("side", [60_000, 2_000_000, 2**31 - 1])
+def test_a_small_file_that_states_a_huge_picture_is_unreadable(
+    side: int, picture: slides.Array, tmp_path: Path
+) -> None:
+    """A BMP is decoded whole: its size must not fill the machine."""
+    path = tmp_path / "a.bmp"
+    Image.fromarray(picture).save(path)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<ii", data, 18, side, side)
+    path.write_bytes(data)
+    with pytest.raises(SlideError, match="export it") as caught:
+        convert(path, tmp_path / "out.tiff", mpp=0.25)
+    assert caught.value.status is Status.UNREADABLE
 
 
 def test_a_damaged_strip_of_jpeg_is_unreadable(picture: slides.Array, tmp_path: Path) -> None:

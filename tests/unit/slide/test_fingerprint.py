@@ -7,13 +7,23 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from ercohort.slide.convert import needs_conversion
 from ercohort.slide.fingerprint import bytes_on_disk, fingerprint
 
 
 def noise(path: Path, n: int, seed: int = 0) -> Path:
     path.write_bytes(np.random.default_rng(seed).bytes(n))
     return path
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_not_waited_for(tmp_path):
+    for name in ("a.svs", "a.tif", "a.png"):
+        os.mkfifo(tmp_path / name)
+        assert not needs_conversion(tmp_path / name)
+        assert fingerprint(str(tmp_path / name)) is None
 
 
 def test_touching_and_moving_change_nothing(tmp_path):

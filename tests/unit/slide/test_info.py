@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ercohort.errors import SlideError, Status
-from ercohort.slide.info import SlideInfo, resolve_mpp, snap_downsample
+from ercohort.slide.info import SlideInfo, check_size, resolve_mpp, snap_downsample
 
 
 def properties(x: str | None = None, y: str | None = None, **more: str) -> dict[str, str]:
@@ -19,6 +19,27 @@ def test_sheet_beats_file() -> None:
 
 def test_file_is_used_when_the_sheet_is_silent() -> None:
     assert resolve_mpp("s.svs", properties("0.2527", "0.2527"), None) == (0.2527, "file")
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "mpp", "fits"),
+    [
+        (600_000, 400_000, 0.25, True),  # a whole-mount slide of 150 x 100 mm
+        (120_000, 240_000, 0.25, True),
+        (1_300_000, 1_000, 0.25, False),
+        (1_000_000, 1_000_000, 0.25, False),
+        (2**31, 2**31, 0.5, False),
+        (100_000, 100_000, 2.0, True),
+        (200_000, 120_000, 2.0, False),
+    ],
+)
+def test_what_is_larger_than_any_glass_is_damaged(width: int, height: int, mpp: float, fits: bool) -> None:
+    if fits:
+        check_size("s.svs", width, height, mpp)
+        return
+    with pytest.raises(SlideError, match=r"s\.svs: states .* mm, larger than any slide") as caught:
+        check_size("s.svs", width, height, mpp)
+    assert caught.value.status is Status.UNREADABLE
 
 
 def test_nearly_square_pixels_take_the_mean() -> None:

@@ -1,6 +1,7 @@
 """Probing in a child process: crashes and hangs become statuses."""
 
 import errno
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -84,17 +85,35 @@ def test_a_full_disk_is_not_the_slides_fault(module: Path) -> None:
     assert caught.value.errno == errno.ENOSPC
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "from ercohort.slide import child\n\ndef work(**_): raise MemoryError\n\nchild.serve(work)",
-        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
-    ],
-)
-def test_machine_trouble_is_raised(module: Path, code: str) -> None:
-    module.write_text(code)
-    with pytest.raises(MachineError, match=r"not enough memory|SIGKILL"):
+def test_a_child_that_is_killed_is_the_machines_trouble(module: Path) -> None:
+    module.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(MachineError, match="SIGKILL"):
         call()
+
+
+def test_a_slide_that_takes_all_memory_is_unreadable(module: Path) -> None:
+    module.write_text(
+        "from ercohort.slide import child\n\ndef work(): return len(bytes(5 << 30))\n\nchild.serve(work)"
+    )
+    with pytest.raises(SlideError, match=r"dir/s\.svs: it needs more than 4,096 MB of memory") as caught:
+        call()
+    assert caught.value.status is Status.UNREADABLE
+
+
+def test_a_child_ends_by_itself_when_its_parent_cannot_end_it(
+    module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after SIGKILL of the job: here the parent waits for ever, and the child has half a second."""
+    monkeypatch.setattr(child, "_SPARE_S", 0)
+    module.write_text(
+        "import time\nfrom ercohort.slide import child\nchild._SPARE_S = 0\n"
+        "def work(): time.sleep(60)\n"
+        "child.serve(work)"
+    )
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *a, timeout, **k: run(*a, **k))
+    with pytest.raises(SlideError, match=r"did not end within 0\.5 s"):
+        call(timeout_s=0.5)
 
 
 def test_chatter_of_a_library_does_not_hide_the_answer(module: Path) -> None:

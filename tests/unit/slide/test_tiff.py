@@ -1,5 +1,6 @@
 """The pure-Python look into TIFF files."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ercohort.errors import SlideError, Status
+from ercohort.slide import open_slide
 from ercohort.slide.tiff import MAX_PAGES, TiffLayoutError, TiffPage, read_pages
 from tests import slides
+from tests.mutants import tiff_map as tm
 
 
 def pages_or_none(path: Path) -> list[TiffPage] | None:
@@ -17,6 +21,47 @@ def pages_or_none(path: Path) -> list[TiffPage] | None:
         return read_pages(path)
     except TiffLayoutError:
         return None
+
+
+def patched(source: Path, path: Path, tag: int, value: int | None) -> Path:
+    """Copy a TIFF; a tag of its first page becomes one number, or zeros where it lists its values."""
+    data = bytearray(source.read_bytes())
+    entry = tm.directories(data)[0].entries[tag]
+    if value is None:
+        data[entry.values_at : entry.end] = bytes(entry.end - entry.values_at)
+    else:
+        struct.pack_into("<HII", data, entry.at + 2, 4, 1, value)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "why"),
+    [
+        (tm.WIDTH, 500, "500 x 1103 px in tiles of 256 x 256 px has 10 of them, and the file has 30"),
+        (tm.WIDTH, 2**32 - 1, "and the file has 30"),
+        (tm.HEIGHT, 65535, "has 1536 of them, and the file has 30"),
+        (tm.TILE_WIDTH, 1, "in tiles of 1 x 256 px has 7505 of them"),
+        (tm.TILE_HEIGHT, 2**31, "and the file has 30"),
+        (tm.TILE_HEIGHT, 0, "no size"),
+        (tm.TILE_OFFSETS, 8, "has 30 of them, and the file has 1"),
+        (tm.TILE_SIZES, None, "has 30 of them, and the file has 0"),
+    ],
+)
+def test_a_page_that_contradicts_itself_is_refused_and_not_scrambled(
+    jpeg_pyramid: Path, tmp_path: Path, tag: int, value: int | None, why: str
+) -> None:
+    """OpenSlide reads most of these without an error: scrambled, or as bare glass."""
+    path = patched(jpeg_pyramid, tmp_path / "a.tiff", tag, value)
+    assert why in str(read_pages(path)[0].fault)
+    with pytest.raises(SlideError) as caught:
+        open_slide(path, mpp=0.5)
+    assert caught.value.status is Status.UNREADABLE
+
+
+def test_sound_pages_have_no_fault(jpeg_pyramid: Path, deflate_pyramid: Path, svs: Path, scn: Path) -> None:
+    for path in (jpeg_pyramid, deflate_pyramid, svs, scn):
+        assert [page.fault for page in read_pages(path)] == [None] * len(read_pages(path))
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
