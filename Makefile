@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 8
 
-.PHONY: setup setup-train demo test mutants fuzz memory bench thousand slurm-test setup-slurm gpu-test gpu-bench lint clean
+.PHONY: setup setup-train demo test mutants fuzz memory bench thousand chaos slurm-test setup-slurm gpu-test gpu-bench lint clean
 
 setup: $(VENV)/.installed
 
@@ -75,6 +75,10 @@ setup-slurm:
 # Faults on a real Slurm on this machine, half an hour: docs/slurm.md. SEED=<number> for other moments.
 slurm-test: $(VENV)/.installed-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" ERCOHORT_REQUIRE=slurm $(BIN)/python -m pytest tests/cluster tests/cluster/faults.py
+
+# Kills a run at random moments, again and again, and looks at what the next one makes of it; 15 minutes.
+chaos: $(VENV)/.installed-dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.faults.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 
 # What needs a GPU: parity with the CPU, the kernels on the device, compute-sanitizer. Skips say why.
 gpu-test: $(VENV)/.installed-dev

@@ -28,6 +28,12 @@ rule all:
     input:
         "results/cohort_er.csv",
         "results/checksums.sha256",
+        # Named one by one: Snakemake does not miss a file in the middle that a failed step has left undone.
+        collect(
+            "results/slides/{slide}/{file}",
+            slide=SAMPLES,
+            file=["slide.json", "tiles.parquet", "nuclei.parquet", "summary.json"],
+        ),
         branch(CONFIG.strict, then="results/strict.ok", otherwise=[]),
 
 

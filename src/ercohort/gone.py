@@ -49,7 +49,8 @@ def find_source(sample: Sample, folder: Path) -> Source:
     now = fingerprint(sample.path)
     if now is not None or os.path.lexists(sample.path) or not is_finished(folder):
         return Source(sample.path, now)
-    record = _read(folder / "slide.json")
+    # Not of slide.json: that is removed before the step that makes it, also where the step then refuses.
+    record = _read(folder / "summary.json").get("slide", {})
     made_of = str(record.get("path", ""))
     # Once the file is gone, the sheet's reader cannot tell any more that it lay beside the sheet.
     same = made_of == sample.path or made_of.endswith(f"{os.sep}{sample.path}")

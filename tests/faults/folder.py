@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,18 +50,23 @@ def command(*arguments: str) -> list[str]:
     ]  # fmt: skip
 
 
-def start(folder: Path, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, log: Path, *arguments: str, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """Start the user's command in a process group of its own: it can be killed as a whole."""
     environment = {**os.environ, "COLUMNS": "200"}
     with log.open("ab") as file:
         return subprocess.Popen(
-            command(*arguments), cwd=folder, env=environment, stdout=file, stderr=file, process_group=0
+            [*before, *command(*arguments)],
+            cwd=folder,
+            env=environment,
+            stdout=file,
+            stderr=file,
+            process_group=0,
         )
 
 
-def run(folder: Path, log: Path, *arguments: str, timeout: float = 600) -> int:
-    """Run the user's command to its end."""
-    process = start(folder, log, *arguments)
+def run(folder: Path, log: Path, *arguments: str, timeout: float = 600, before: Sequence[str] = ()) -> int:
+    """Run the user's command, after what else is to begin it, to its end."""
+    process = start(folder, log, *arguments, before=before)
     try:
         return process.wait(timeout)
     finally:

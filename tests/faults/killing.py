@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import signal
 import subprocess
 import time
@@ -20,7 +19,6 @@ from tests.faults.watcher import Watcher
 
 TARGETS = ("snakemake", "job", "both", "group")
 MOST_COMMANDS = 4
-_OUTPUT = re.compile(r"^    output: (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Round:
     killed: str
     n_finished: int
     n_shards_finished: int
-    n_redone: int
+    n_made_after: int
     n_commands: int
     n_whole: int
     seconds: float
@@ -54,7 +52,8 @@ def play(
         if target == "job":  # Snakemake lives, and ends as it does
             process.wait(600)
         done = finished(folder)
-        n_commands = 1
+        time.sleep(0.1)  # for the watcher to take in what was made before
+        n_before, n_commands = len(watcher.seen), 1
         code = process.poll() if target == "job" else None
         while code != 0 and n_commands < MOST_COMMANDS:
             n_commands += 1
@@ -62,10 +61,9 @@ def play(
         kill_group(process)
         if code != 0:
             trouble.append(f"exit code {code} after {n_commands} commands: see {log}")
-    again = outputs(log.read_text()) if log.exists() else []
-    redone = done & set(again)
-    if redone:
-        trouble.append(f"done twice: {', '.join(sorted(redone))}")
+    made_after = [str(path.relative_to(folder)) for path in watcher.seen[n_before:]]
+    if redone := done & set(made_after):
+        trouble.append(f"made twice: {', '.join(sorted(redone))}")
     trouble += watcher.bad + left_over(folder)
     found = results(folder)
     trouble += [f"differs: {path}" for path in sorted(expected.keys() | found.keys())
@@ -74,7 +72,7 @@ def play(
         trouble.append("Snakemake's own lock is left")
     return Round(
         target, moment_s, killed, len(done), len([path for path in done if "/shards/" in path]) // 2,
-        len(set(again)), n_commands, watcher.n_whole, time.monotonic() - begun, tuple(trouble),
+        len(made_after), n_commands, len(watcher.seen), time.monotonic() - begun, tuple(trouble),
     )  # fmt: skip
 
 
@@ -93,11 +91,6 @@ def finished(folder: Path) -> set[str]:
         if path.is_file()
     }
     return {name for name in names - unfinished if (folder / name).exists()}
-
-
-def outputs(log: str) -> list[str]:
-    """Return the outputs of the jobs that a run announced."""
-    return [name for line in _OUTPUT.findall(log) for name in line.split(", ")]
 
 
 def _kill(process: subprocess.Popen[bytes], target: str, rng: random.Random) -> str:

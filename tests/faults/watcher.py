@@ -20,11 +20,11 @@ _NOT_OURS = ("logs", "benchmarks")
 
 
 class Watcher:
-    """A `with` block around runs; `bad` says which files were seen half, `n_whole` how many were whole."""
+    """A `with` block around runs; `bad` says which files were seen half, `seen` lists all in their order."""
 
     def __init__(self, folder: Path) -> None:
         self.bad: list[str] = []
-        self.n_whole = 0
+        self.seen: list[Path] = []
         self._folder = folder
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._paths: dict[int, Path] = {}
@@ -78,7 +78,7 @@ class Watcher:
             elif trouble := damage(path):
                 self.bad.append(f"{path}: {trouble}")
             else:
-                self.n_whole += 1
+                self.seen.append(path)
 
 
 def damage(path: Path) -> str:

@@ -14,8 +14,8 @@ from ercohort.steps.tissue import mask_tissue
 
 
 def results(folder, path, status="ok", made_of="123-abc"):
-    write_json(folder / "slide.json", {"path": path, "fingerprint": made_of})
-    write_json(folder / "summary.json", {"row": {"status": status}})
+    made = {"row": {"status": status}, "slide": {"path": path, "fingerprint": made_of}}
+    write_json(folder / "summary.json", made)
     return folder
 
 

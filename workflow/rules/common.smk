@@ -33,6 +33,19 @@ if workflow.is_main_process:
     for line in filter(None, [TROUBLE or RUN_LOCK.recover(Path("results"))]):
         print(f"ercohort: {line}", file=sys.stderr)
 
+# What the shards of a slide are made with. Shards are temporary: where a step before `merge` failed after a
+# change, nothing but these settings tells the next run that the nuclei are those of before.
+SHARD_SETTINGS = {
+    **CONFIG.model_dump(
+        mode="json", include={"tissue", "tiles", "backend", "precision"}
+    ),
+    "score": CONFIG.detect.score,
+    "model_sha256": MODEL.sha256,
+    "versions": [
+        STEP_VERSION[step] for step in ("tissue_mask", "tile_manifest", "detect_shard")
+    ],
+}
+
 
 wildcard_constraints:
     slide=r"[A-Za-z0-9][A-Za-z0-9_.-]*",

@@ -57,6 +57,7 @@ rule merge:
     params:
         detect=CONFIG.detect.model_dump(exclude={"score"}),
         detector_mpp=MODEL.mpp,
+        shards=SHARD_SETTINGS,
         version=STEP_VERSION["merge"],
     message:
         "{wildcards.slide}: merging shards and counting"

@@ -9,4 +9,5 @@ with job_log(snakemake.log[0]):
         mpp=snakemake.params.mpp,
         slide=snakemake.output.slide,
         record=snakemake.output.record,
+        expected=snakemake.params.fingerprint is not None,
     )

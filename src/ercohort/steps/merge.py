@@ -82,7 +82,9 @@ def merge_slide(
         folder / "nuclei.parquet", pl.DataFrame(schema=columns) if nuclei is None else nuclei, columns
     )
     _write_failed_tiles(folder, failed)
-    write_json(folder / "summary.json", {"row": row, "failed_tiles": failed, "shards": shards})
+    made_of = {"path": slide.path, "fingerprint": slide.fingerprint}
+    summary = {"row": row, "slide": made_of, "failed_tiles": failed, "shards": shards}
+    write_json(folder / "summary.json", summary)
     note("merge", folder / "nuclei.parquet", folder / "summary.json")
 
 

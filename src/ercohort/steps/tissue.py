@@ -14,10 +14,29 @@ from ercohort.record import SlideRecord, TissueRecord, slide_trouble
 from ercohort.slide.fingerprint import fingerprint
 
 
-def convert_slide(*, path: str, mpp: float | None, slide: str | Path, record: str | Path) -> None:
-    """Turn a flat picture into a tiled slide; a picture that cannot be turned leaves an empty file."""
+def convert_slide(
+    *, path: str, mpp: float | None, slide: str | Path, record: str | Path, expected: bool = False
+) -> None:
+    """Turn a flat picture into a tiled slide; a picture that cannot be turned leaves an empty file.
+
+    Parameters
+    ----------
+    path, mpp
+        The slide's row in the sheet.
+    slide, record
+        Outputs: the tiled slide, and what became of it.
+    expected
+        As for `mask_tissue`.
+
+    Raises
+    ------
+    MachineError
+        A file that was expected is gone.
+    """
     from ercohort.slide.convert import convert
 
+    if expected:
+        _require(path, Path(record).parent)
     result = {"status": Status.OK.value, "message": ""}
 
     def trouble(status: Status, message: str) -> None:
@@ -66,11 +85,8 @@ def mask_tissue(
     from ercohort.slide.guarded import open_guarded
     from ercohort.slide.probe import check_pixels
 
-    if expected and not os.path.lexists(path):
-        raise MachineError(
-            f"{path}: it was there before, and is gone; mount its share or put it back, and run the same "
-            f"command again; to give it up, take it out of the sheet, or remove {folder}"
-        )
+    if expected:
+        _require(path, folder)
     record = SlideRecord(slide_id, path, Status.OK, fingerprint=fingerprint(path))
     found: tissue.Tissue | None = None
 
@@ -93,6 +109,15 @@ def mask_tissue(
     tissue.save_tissue(found or tissue.no_tissue(), folder / "tissue.png", folder / "thumbnail.jpg")
     record.write(folder / "slide.json")
     note("tissue", folder / "slide.json", folder / "tissue.png", folder / "thumbnail.jpg")
+
+
+def _require(path: str, folder: Path) -> None:
+    """Refuse to put `missing` in the place of results, or of a slide that was there when the run began."""
+    if not os.path.lexists(path):
+        raise MachineError(
+            f"{path}: it was there before, and is gone; mount its share or put it back, and run the same "
+            f"command again; to give it up, take it out of the sheet, or remove {folder}"
+        )
 
 
 def _readable(path: str, readable: str, conversion: str | Path | None) -> str:
