@@ -35,8 +35,11 @@ def main() -> int:
         rng = random.Random(seed)
         # Moments are spread evenly: one from each part of the run, in shuffled order.
         share = (number * 7 % given.rounds + rng.random()) / given.rounds
-        made = play(folder / f"round-{seed}", inputs, expected, TARGETS[number % len(TARGETS)],
-                    share * lasted, rng)  # fmt: skip
+        threads = 2 if number // len(TARGETS) % 2 else 8  # shards side by side, or one after the other
+        made = play(
+            folder / f"round-{seed}", inputs, expected, TARGETS[number % len(TARGETS)], share * lasted, rng,
+            "--set-threads", f"detect_shard={threads}",
+        )  # fmt: skip
         print(
             f"| {seed} | {made.killed} | {made.moment_s:.1f} | {made.n_finished} files, "
             f"{made.n_shards_finished} shards | {made.n_made_after} files | {made.n_commands} "

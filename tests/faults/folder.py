@@ -45,8 +45,7 @@ def command(*arguments: str) -> list[str]:
     """Return the user's command."""
     return [
         sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "8",
-        "--resources", "gpu=0", "--set-scatter", f"shard={SHARDS}", "--set-threads", "detect_shard=2",
-        *arguments,
+        "--resources", "gpu=0", "--set-scatter", f"shard={SHARDS}", *arguments,
     ]  # fmt: skip
 
 

@@ -38,7 +38,13 @@ class Round:
 
 
 def play(
-    folder: Path, inputs: Path, expected: dict[str, str], target: str, moment_s: float, rng: random.Random
+    folder: Path,
+    inputs: Path,
+    expected: dict[str, str],
+    target: str,
+    moment_s: float,
+    rng: random.Random,
+    *arguments: str,
 ) -> Round:
     """Run a cohort, kill `target` after `moment_s` seconds, and run it until it ends well."""
     make_cohort(folder, inputs)
@@ -46,7 +52,7 @@ def play(
     trouble: list[str] = []
     first, log = folder / "first.log", folder / "again.log"
     with Watcher(folder / "results") as watcher:
-        process = start(folder, first)
+        process = start(folder, first, *arguments)
         time.sleep(moment_s)
         killed = _kill(process, target, rng)
         if target == "job":  # Snakemake lives, and ends as it does
@@ -57,7 +63,7 @@ def play(
         code = process.poll() if target == "job" else None
         while code != 0 and n_commands < MOST_COMMANDS:
             n_commands += 1
-            code = run(folder, log)
+            code = run(folder, log, *arguments)
         kill_group(process)
         if code != 0:
             trouble.append(f"exit code {code} after {n_commands} commands: see {log}")

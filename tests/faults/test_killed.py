@@ -7,10 +7,8 @@ import os
 import random
 import re
 import shutil
-import signal
 import time
 
-import psutil
 import pytest
 
 from tests.faults.folder import kill_group, make_cohort, make_inputs, results, run, start, wait_for
@@ -31,9 +29,7 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("target", "share"), [("snakemake", 0.6), ("job", 0.5)])
-def test_the_same_command_finishes_and_nothing_is_half_done_or_done_twice(
-    undisturbed, tmp_path, target, share
-):
+def test_the_same_command_finishes_and_nothing_is_done_twice(undisturbed, tmp_path, target, share):
     inputs, folder, lasted = undisturbed
     made = play(tmp_path / "folder", inputs, results(folder), target, share * lasted, random.Random(1))
     assert made.trouble == ()
@@ -120,22 +116,6 @@ def test_a_clock_that_was_ahead_repeats_nothing_and_skips_nothing(undisturbed, t
     assert "older modification time" not in (tmp_path / "again.log").read_text()
     assert run(made, tmp_path / "settled.log", "--dry-run") == 0
     assert "Nothing to be done" in (tmp_path / "settled.log").read_text()
-
-
-def test_a_job_outlives_its_run_by_no_more_than_a_moment(undisturbed, tmp_path):
-    inputs, _, _ = undisturbed
-    made = make_cohort(tmp_path / "folder", inputs)
-    first = start(made, tmp_path / "first.log")
-    try:
-        wait_for(lambda: psutil.Process(first.pid).children(recursive=True))
-        time.sleep(1.5)  # into the job
-        jobs = psutil.Process(first.pid).children(recursive=True)
-        os.kill(first.pid, signal.SIGKILL)
-        first.wait()
-        _, alive = psutil.wait_procs(jobs, timeout=20)
-        assert not alive
-    finally:
-        kill_group(first)
 
 
 def test_a_step_that_fails_after_a_change_is_not_passed_over_by_the_next_run(undisturbed, tmp_path):
