@@ -21,8 +21,8 @@ COLLECTED = "checksums.sha256"
 RECORDS = "checksums"
 
 SLIDE_FILES = (
-    "slide.json", "tissue.png", "thumbnail.jpg", "tiles.parquet", "nuclei.parquet", "summary.json",
-    "nuclei.geojson.zip", "overlay.jpg", "heatmap.png",
+    "slide.json", "tissue.png", "thumbnail.jpg", "tiles.parquet", "nuclei.parquet",
+    "failed_tiles.csv", "summary.json", "nuclei.geojson.zip", "overlay.jpg", "heatmap.png",
 )  # fmt: skip
 """What every slide's folder holds after a run, whatever became of the slide."""
 

@@ -19,7 +19,7 @@ rule cohort:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=500,
         runtime=10,
     params:
         sheet=preflight.sheet_columns(SAMPLES),
@@ -50,7 +50,7 @@ rule checksums:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=500,
         runtime=10,
     params:
         slides=list(SAMPLES),

@@ -97,9 +97,18 @@ def guarded_reading(wildcards, attempt):
     return int(attempt > 1)
 
 
+def gpus_of_run():
+    return workflow.global_resources.get("gpu").value
+
+
+def engine_mb(wildcards):
+    """Building an engine for a GPU takes gigabytes, noting the CPU next to nothing."""
+    return 500 if CONFIG.backend == "openvino" or gpus_of_run() == 0 else 8000
+
+
 def backend_line():
     """What will run the detector; before any job starts, an error where that cannot be on this machine."""
-    gpus = workflow.global_resources.get("gpu").value
+    gpus = gpus_of_run()
     try:
         return preflight.backend_line(
             CONFIG, MODEL, gpu=gpus, local=workflow.local_exec

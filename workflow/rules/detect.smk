@@ -52,7 +52,7 @@ rule merge:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=1500,
         runtime=30,
     params:
         detect=CONFIG.detect.model_dump(exclude={"score"}),

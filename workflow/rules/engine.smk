@@ -13,7 +13,7 @@ rule engine:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=engine_mb,
         runtime=60,
     params:
         model=MODEL.path,

@@ -44,7 +44,7 @@ rule tissue_mask:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=1000,
         runtime=20,
     params:
         path=slide_path,
@@ -73,7 +73,7 @@ rule tile_manifest:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=500,
         runtime=10,
     params:
         tiles=CONFIG.tiles.model_dump(),

@@ -85,7 +85,7 @@ def merge_slide(
     made_of = {"path": slide.path, "fingerprint": slide.fingerprint}
     summary = {"row": row, "slide": made_of, "failed_tiles": failed, "shards": shards}
     write_json(folder / "summary.json", summary)
-    note("merge", folder / "nuclei.parquet", folder / "summary.json")
+    note("merge", *(folder / name for name in ("nuclei.parquet", "failed_tiles.csv", "summary.json")))
 
 
 def _write_failed_tiles(folder: Path, failed: list[list[Any]]) -> None:
