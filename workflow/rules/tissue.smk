@@ -14,7 +14,7 @@ rule convert:
         "../../envs/cpu.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
+        mem_mb=1000,
         runtime=60,
     params:
         path=slide_path,
