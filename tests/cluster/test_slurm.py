@@ -114,9 +114,8 @@ def test_a_drained_node_gets_no_more_jobs(done):
 def test_the_screen_names_the_log_of_a_job_that_failed(done):
     """The workflow's log and Slurm's; the error is in both, and the screen shows it."""
     assert done.code == 1
-    assert "rule geojson_overlay" in done.screen
-    after = done.screen[done.screen.index("rule geojson_overlay:") :]
-    logs = [Path(name) for name in re.findall(r"(\S+\.log)\b", after)]
+    error = done.screen[done.screen.index("Error in rule geojson_overlay:") :]
+    logs = [Path(name) for name in re.search(r"log: (.+) \(check log file", error)[1].split(", ")]
     assert any(log.name == "geojson_overlay.log" for log in logs)
     assert any("slurm_logs" in log.parts for log in logs)
     for log in logs:
