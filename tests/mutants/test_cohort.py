@@ -55,7 +55,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory):
     result = subprocess.run(
         [
             *_without_rights_of_root(), sys.executable, "-m", "snakemake", "--snakefile",
-            str(ROOT / "Snakefile"), "--cores", "2", "--resources", "gpu=0",
+            str(ROOT / "Snakefile"), "--resources", "gpu=0", "--cores", "2",
             "results/cohort_er.csv", "results/slides/crash.tif/overlay.jpg",
         ],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False,
