@@ -25,8 +25,8 @@ RESEARCH_USE = "Research use only: an aid for a pathologist, not a diagnosis."
 FIRST_COLUMNS = ("slide_id", "status", "message")
 
 DECIMALS = {
-    "percent_positive": 2, "ci_low": 2, "ci_high": 2, "h_score": 1, "tissue_mm2": 3, "nuclei_per_mm2": 1,
-    "mpp": 4,
+    "percent_positive": 2, "ci_low": 2, "ci_high": 2, "h_score": 1, "percent_od_disagrees": 2,
+    "tissue_mm2": 3, "nuclei_per_mm2": 1, "mpp": 4,
 }  # fmt: skip
 """Decimals of the columns that are not whole; percentages never round onto or across a cut-off."""
 

@@ -113,6 +113,48 @@ class TensorRtSettings(Settings):
         return self
 
 
+class ScoreSettings(Settings):
+    """Intensity scores, and what makes a score doubtful."""
+
+    dab_od: list[float] = Field(
+        [0.2, 0.4, 0.6], min_length=3, max_length=3,
+        description="Least mean DAB optical density of a 1+, 2+ and 3+ nucleus; QuPath's thresholds.",
+    )  # fmt: skip
+    grade_by: Literal["detector", "dab_od"] = Field(
+        "detector",
+        description="detector: a nucleus is 0 where the detector calls it negative and 1+ at least where it "
+        "calls it positive. dab_od: the optical density alone, as in QuPath.",
+    )
+    allred: Literal["cap", "qupath"] = Field(
+        "cap", description="Table of Allred's score: the CAP's or QuPath's."
+    )
+    min_nuclei: int = Field(
+        100,
+        ge=0,
+        description="A slide with fewer nuclei is flagged `few_nuclei`; below 100, one is over 1 %.",
+    )
+
+    @model_validator(mode="after")
+    def _thresholds_rise(self) -> Self:
+        if not 0.0 < self.dab_od[0] < self.dab_od[1] < self.dab_od[2] <= 3.0:
+            raise ValueError(f"dab_od {list(self.dab_od)} must rise, from above 0 to at most 3")
+        return self
+
+
+class RegionSettings(Settings):
+    """Regions drawn in QuPath (column `roi` of the sheet): what their classes mean."""
+
+    classes: dict[str, str] = Field(
+        {"Ignore*": "exclude", "Exclude": "exclude", "Necrosis": "exclude", "Artifact": "exclude",
+         "Tumor": "tumour", "Region*": "roi"},
+        description="Class in QuPath: exclude, or the name of the region. Other classes name their region "
+        "themselves; annotations without a class are roi.",
+    )  # fmt: skip
+    apart: list[str] = Field(
+        ["Control"], description="Regions with a row of their own that do not count in the slide's row."
+    )
+
+
 class GeoJSONSettings(Settings):
     """The QuPath file."""
 
@@ -232,6 +274,8 @@ class Config(Settings):
     tiles: TileSettings = TileSettings()
     detect: DetectSettings = DetectSettings()
     tensorrt: TensorRtSettings = TensorRtSettings()
+    scores: ScoreSettings = ScoreSettings()
+    regions: RegionSettings = RegionSettings()
     geojson: GeoJSONSettings = GeoJSONSettings()
     prelabel: PrelabelSettings = PrelabelSettings()
     dataset: DatasetSettings = DatasetSettings()

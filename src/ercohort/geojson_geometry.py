@@ -12,7 +12,7 @@ from itertools import chain, compress
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,9 +48,10 @@ class MultiLineString(Struct, tag_field="type", tag=True):
 
 
 class Polygon(Struct, tag_field="type", tag=True):
-    """GeoJSON Polygon: the shell, then its holes."""
+    """GeoJSON Polygon: the shell, then its holes. QuPath's ellipses fill the shell's bounding box."""
 
     coordinates: list[list[Position]]
+    is_ellipse: bool = field(default=False, name="isEllipse")
 
 
 class MultiPolygon(Struct, tag_field="type", tag=True):

@@ -92,6 +92,13 @@ class Top(Struct):
     coordinate_frame: dict[str, Any] | None = None
 
 
+def object_kind(feature: Feature) -> str:
+    """Type of an object as QuPath's reader finds it: an annotation if nothing is said."""
+    properties = feature.properties or Properties()
+    given = (properties.object_type, properties.old_object_type, properties.type)
+    return next((str(value) for value in given if value is not UNSET), "annotation")
+
+
 _TOP = msgspec.json.Decoder(Top)
 _LIST = msgspec.json.Decoder(list[Raw])
 _FEATURES = msgspec.json.Decoder(list[Feature])

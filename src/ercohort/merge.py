@@ -31,7 +31,7 @@ def merge_shards(
     -------
     pl.DataFrame
         Rows of `schema.NUCLEI`, with the shards' classes, in order of tile, y0, x0, y1, x1, the same for any
-        number of shards; `grade` and `region` are null.
+        number of shards; `grade` and `region` are null until they are known.
 
     Raises
     ------

@@ -57,6 +57,9 @@ class ModelInfo:
         Side of the input where the file allows only one; None if any multiple of 32 will do.
     labels
         Class names in the order of the network's outputs: one negative class, the others positive ones.
+    false_positive_percent
+        Share of negative nuclei that it calls positive, percent, as its metadata states it; None if it does
+        not. A score is borderline where this could change its category.
     """
 
     path: str
@@ -67,6 +70,7 @@ class ModelInfo:
     tile_px: int
     fixed_px: int | None
     labels: tuple[str, ...]
+    false_positive_percent: float | None = None
 
     @property
     def negative(self) -> int:
@@ -152,7 +156,15 @@ def _check(path: Path, digest: str, graph: OnnxGraph, properties: dict[str, str]
         tile_px=_tile_px(properties),
         fixed_px=fixed_px,
         labels=labels,
+        false_positive_percent=_false_positives(properties),
     )
+
+
+def _false_positives(properties: dict[str, str]) -> float | None:
+    if "false_positive_percent" not in properties:
+        return None
+    meaning = "percent of negative nuclei that the detector calls positive, 0 to 100"
+    return _number(properties, "false_positive_percent", meaning, 0.0, 100.0)
 
 
 def _labels(properties: dict[str, str]) -> tuple[str, ...]:

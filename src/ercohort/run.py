@@ -13,6 +13,7 @@ from ercohort.errors import InputError
 from ercohort.files import read_json
 from ercohort.model import read_model
 from ercohort.sheet import SLIDE_ID
+from ercohort.slide_score import RegionChoice
 from ercohort.steps.detect import detect_nuclei
 from ercohort.steps.engine import prepare_engine
 from ercohort.steps.export import draw_pictures, export_geojson
@@ -33,7 +34,14 @@ class SlideRun:
 
 
 def run_slide(
-    path: str, out: Path, config: Config, *, mpp: float | None, gpu: int, report: Report
+    path: str,
+    out: Path,
+    config: Config,
+    *,
+    mpp: float | None,
+    gpu: int,
+    report: Report,
+    roi: str | None = None,
 ) -> SlideRun:
     """Take one slide from its file to its row, through the same steps as the workflow.
 
@@ -47,6 +55,8 @@ def run_slide(
         µm per pixel; None if the file is to be believed.
     gpu
         0 for the CPU.
+    roi
+        QuPath file of the regions that count; None: all tissue does.
     report
         Told of every step and, while nuclei are detected, of every tile.
 
@@ -87,7 +97,8 @@ def run_slide(
         folder=out,
     )
     report("tiles", 0, 1)
-    lay_out_tiles(detector_mpp=detector.mpp, settings=config.tiles, folder=out)
+    regions = RegionChoice(roi, config.regions, config.geojson.frame)
+    lay_out_tiles(detector_mpp=detector.mpp, settings=config.tiles, folder=out, regions=regions)
     detect_nuclei(
         shard=1,
         model=config.model,
@@ -106,7 +117,10 @@ def run_slide(
         detections=[shard],
         records=[shard_record],
         settings=config.detect,
+        scores=config.scores,
+        regions=regions,
         detector_mpp=detector.mpp,
+        false_positive_percent=detector.false_positive_percent,
         folder=out,
     )
     shard.unlink()

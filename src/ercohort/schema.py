@@ -70,9 +70,10 @@ DETECTIONS: dict[str, Any] = {
 """What a shard hands to the merge."""
 
 COHORT_COLUMNS: tuple[str, ...] = (
-    "n_nuclei", "n_positive", "n_negative", "percent_positive", "ci_low", "ci_high",
+    "region", "n_nuclei", "n_positive", "n_negative", "percent_positive", "ci_low", "ci_high",
     "er_category", "borderline", "n_weak", "n_moderate", "n_strong", "h_score",
-    "allred_proportion", "allred_intensity", "allred_total", "tissue_mm2", "nuclei_per_mm2",
+    "allred_proportion", "allred_intensity", "allred_total", "percent_od_disagrees",
+    "tissue_mm2", "nuclei_per_mm2",
     "n_tiles", "n_tiles_failed", "mpp", "qc_flags", "model", "backend", "precision", "version",
 )  # fmt: skip
 """Columns of `cohort_er.csv` after `slide_id, status, message` and the sheet's own extra columns.

@@ -12,7 +12,9 @@ from typing import Any
 
 import polars as pl
 
+from ercohort.config import ScoreSettings
 from ercohort.errors import Status
+from ercohort.grading import GradeCounts, allred, count_grades, grade, h_score, percent_disagreeing
 from ercohort.schema import CLASS_COUNT, LABELS, class_names, is_negative
 
 LOW_PERCENT = 1
@@ -25,9 +27,10 @@ MAX_DENSITY = 20_000.0
 MAX_MPP_RATIO = 1.5
 """Slide scale over detector scale from which nuclei are enlarged too far to be recognised well."""
 
-MIN_NUCLEI = 200
-"""Fewer nuclei are too few to score: each then weighs more than half a percentage point, so two decide about
-the 1 % cut-off, and the 95 % interval around 10 % is wider than 6.6 to 14.9 %."""
+INTENSITY_COLUMNS = (
+    "n_weak", "n_moderate", "n_strong", "h_score", "allred_proportion", "allred_intensity", "allred_total",
+    "percent_od_disagrees",
+)  # fmt: skip
 
 Z95 = 1.959963984540054
 """Normal quantile of a two-sided 95 % interval."""
@@ -91,15 +94,31 @@ def wilson_interval(n_positive: int, n_nuclei: int) -> tuple[float, float]:
     return low, high
 
 
-def is_borderline(ci_low: float, ci_high: float) -> bool:
-    """Say whether the interval contains or touches 1 % or 10 %: the category could be the one beside it."""
-    return any(ci_low <= cut <= ci_high for cut in (LOW_PERCENT, HIGH_PERCENT))
+def is_borderline(ci_low: float, ci_high: float, false_positive_percent: float = 0.0) -> bool:
+    """Say whether the category could be the one beside it.
+
+    Parameters
+    ----------
+    ci_low, ci_high
+        Interval of the count, percent.
+    false_positive_percent
+        Negative nuclei that the detector calls positive, percent, as its metadata states it. The interval is
+        widened by it on both sides: on a whole slide the counting error is small, and this decides.
+
+    Returns
+    -------
+    Whether the widened interval contains or touches 1 % or 10 %.
+    """
+    low, high = ci_low - false_positive_percent, ci_high + false_positive_percent
+    return any(low <= cut <= high for cut in (LOW_PERCENT, HIGH_PERCENT))
 
 
 def summarise(
     nuclei: pl.DataFrame | pl.LazyFrame | str | Path,
     *,
     tissue_mm2: float | None,
+    settings: ScoreSettings | None = None,
+    false_positive_percent: float | None = None,
     mpp: float | None = None,
     detector_mpp: float | None = None,
     n_tiles: int | None = None,
@@ -110,10 +129,15 @@ def summarise(
     Parameters
     ----------
     nuclei
-        A table with the column `label`, or the path of `nuclei.parquet` (only that column is read). Every
-        class but the negative one (`schema.is_negative`) counts as positive.
+        A table with the columns `label` and `dab_od`, or the path of `nuclei.parquet` (only those are read).
+        Every class but the negative one (`schema.is_negative`) counts as positive. Without `dab_od` the
+        intensity scores are None.
     tissue_mm2
         Area of tissue, mm²; None or 0 leaves the density empty.
+    settings
+        Thresholds and tables of the intensity scores; the defaults if not given.
+    false_positive_percent
+        What the detector states about itself (`is_borderline`); None if it states nothing.
     mpp, detector_mpp
         Scale of the slide and of the detector, µm per pixel; with both, a coarse slide is flagged.
     n_tiles, n_tiles_failed
@@ -123,16 +147,19 @@ def summarise(
     -------
     `status`, `message` and columns of `schema.COHORT_COLUMNS`, at full precision; None where there is no
     value. `status` is `partial` if tiles failed (zero nuclei are then no finding), else `no_nuclei` at zero
-    nuclei, else `ok`. `n_weak`, `n_moderate`, `n_strong`, `h_score` and the Allred columns are None: grading
-    by DAB optical density is not part of this version. If the classes are not Positive and Negative,
-    `n_class_<class>` counts each. `qc_flags` joins by `;` those that apply:
+    nuclei, else `ok`. `n_weak`, `n_moderate` and `n_strong` count the nuclei of grade 1+, 2+ and 3+
+    (`grading.grade`); `percent_od_disagrees` tells how many nuclei the optical density would class otherwise.
+    If the classes are not Positive and Negative, `n_class_<class>` counts each. `qc_flags` joins by `;`
+    those that apply:
 
     - `density_high`: more than 20,000 nuclei per mm², more than tissue can hold;
     - `low_resolution`: the slide is coarser than 1.5 times the detector's scale;
-    - `few_nuclei`: fewer than 200 nuclei (but not none);
+    - `few_nuclei`: fewer nuclei than `settings.min_nuclei` (but not none);
     - `tiles_failed`: some tiles could not be read.
     """
-    counts = _count(nuclei)
+    settings = settings or ScoreSettings()
+    table = _read(nuclei)
+    counts = _count(table)
     n_nuclei = sum(counts.values())
     n_negative = sum(count for label, count in counts.items() if is_negative(label))
     n_positive = n_nuclei - n_negative
@@ -141,7 +168,7 @@ def summarise(
     flags = {
         "density_high": density is not None and density > MAX_DENSITY,
         "low_resolution": bool(mpp and detector_mpp and mpp > MAX_MPP_RATIO * detector_mpp),
-        "few_nuclei": 0 < n_nuclei < MIN_NUCLEI,
+        "few_nuclei": 0 < n_nuclei < settings.min_nuclei,
         "tiles_failed": bool(n_tiles_failed),
     }
     return {
@@ -150,14 +177,8 @@ def summarise(
         "n_nuclei": n_nuclei,
         "n_positive": n_positive,
         "n_negative": n_negative,
-        **_score(n_positive, n_nuclei),
-        "n_weak": None,
-        "n_moderate": None,
-        "n_strong": None,
-        "h_score": None,
-        "allred_proportion": None,
-        "allred_intensity": None,
-        "allred_total": None,
+        **score_counts(n_positive, n_nuclei, false_positive_percent or 0.0),
+        **_intensity(table, settings),
         "tissue_mm2": tissue_mm2,
         "nuclei_per_mm2": density,
         "n_tiles": n_tiles,
@@ -175,7 +196,13 @@ def _class_columns(counts: dict[str, int]) -> dict[str, int]:
     return {f"{CLASS_COUNT}{label}": count for label, count in counts.items()}
 
 
-def _score(n_positive: int, n_nuclei: int) -> dict[str, Any]:
+def score_counts(n_positive: int, n_nuclei: int, false_positive_percent: float = 0.0) -> dict[str, Any]:
+    """Score a count: percent positive, its interval, the category and whether it is borderline.
+
+    Returns
+    -------
+    `percent_positive`, `ci_low`, `ci_high`, `er_category`, `borderline`; all None without nuclei.
+    """
     if n_nuclei == 0:
         return dict.fromkeys(("percent_positive", "ci_low", "ci_high", "er_category", "borderline"))
     ci_low, ci_high = wilson_interval(n_positive, n_nuclei)
@@ -184,7 +211,31 @@ def _score(n_positive: int, n_nuclei: int) -> dict[str, Any]:
         "ci_low": ci_low,
         "ci_high": ci_high,
         "er_category": er_category(n_positive, n_nuclei).value,
-        "borderline": is_borderline(ci_low, ci_high),
+        "borderline": is_borderline(ci_low, ci_high, false_positive_percent),
+    }
+
+
+def score_grades(grades: GradeCounts, settings: ScoreSettings) -> dict[str, Any]:
+    """Score the intensities: nuclei of each grade, H-score, Allred; the scores are None without nuclei."""
+    columns = dict.fromkeys(("h_score", "allred_proportion", "allred_intensity", "allred_total"))
+    if grades.total:
+        score = allred(grades, settings.allred)
+        columns = {
+            "h_score": h_score(grades),
+            "allred_proportion": score.proportion,
+            "allred_intensity": score.intensity,
+            "allred_total": score.total,
+        }
+    return {"n_weak": grades.weak, "n_moderate": grades.moderate, "n_strong": grades.strong, **columns}
+
+
+def _intensity(nuclei: pl.DataFrame, settings: ScoreSettings) -> dict[str, Any]:
+    """Columns that rest on the optical density; None without it."""
+    if "dab_od" not in nuclei.columns:
+        return dict.fromkeys(INTENSITY_COLUMNS)
+    return {
+        **score_grades(count_grades(grade(nuclei, settings)), settings),
+        "percent_od_disagrees": percent_disagreeing(nuclei, settings),
     }
 
 
@@ -200,11 +251,17 @@ def _status(n_nuclei: int, n_tiles: int | None, n_tiles_failed: int | None) -> t
     return Status.OK, ""
 
 
-def _count(nuclei: pl.DataFrame | pl.LazyFrame | str | Path) -> dict[str, int]:
-    """Count each class, in the detector's order."""
+def _read(nuclei: pl.DataFrame | pl.LazyFrame | str | Path) -> pl.DataFrame:
+    """Take only the columns that a score needs."""
     table = pl.scan_parquet(nuclei) if isinstance(nuclei, str | Path) else nuclei.lazy()
-    labels = class_names(table.collect_schema()["label"])
-    found = table.group_by("label").len().collect()
+    known = table.collect_schema()
+    return table.select([name for name in ("label", "dab_od") if name in known]).collect()
+
+
+def _count(nuclei: pl.DataFrame) -> dict[str, int]:
+    """Count each class, in the detector's order."""
+    labels = class_names(nuclei.schema["label"])
+    found = nuclei.group_by("label").len()
     counts = dict(zip(found["label"].cast(pl.String), found["len"], strict=True))
     if unknown := sum(count for label, count in counts.items() if label not in labels):
         raise ValueError(f"{unknown} nuclei are neither {' nor '.join(labels)}")

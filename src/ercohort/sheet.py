@@ -1,7 +1,8 @@
 """The sample sheet: which slides make the cohort.
 
 A tab-separated file with a header. `slide_id` and `path` are required; `mpp` overrides what the file says;
-every other column is carried into the cohort table as it stands. Lines that start with `#` are comments.
+`roi` names a QuPath file of the regions that count; every other column is carried into the cohort table as it
+stands. Lines that start with `#` are comments.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SLIDE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """A slide id names folders and files, so it holds nothing that a shell, a path or a spreadsheet acts on."""
 
 REQUIRED = ("slide_id", "path")
-KNOWN = (*REQUIRED, "mpp")
+KNOWN = (*REQUIRED, "mpp", "roi")
 RESERVED = frozenset({"status", "message", *COHORT_COLUMNS}) - {"mpp"}
 MAX_ID_LENGTH = 100
 MAX_PATH_LENGTH = 4000
@@ -51,18 +52,21 @@ class Sample:
         µm per pixel given by the sheet; None if the file is to be believed.
     extra
         The row's other columns, as text.
+    roi
+        GeoJSON file of the regions that count; None if all tissue does.
     """
 
     slide_id: str
     path: str
     mpp: float | None = None
     extra: dict[str, str] = field(default_factory=dict)
+    roi: str | None = None
 
 
 def read_sheet(path: str | Path) -> dict[str, Sample]:
     """Read and check a sample sheet.
 
-    Relative slide paths are relative to the working directory, or, where no such file is, to the sheet's
+    Relative paths are relative to the working directory, or, where no such file is, to the sheet's
     own folder, so that a sheet can travel with its slides.
 
     Returns
@@ -152,7 +156,8 @@ def _check_row(header: list[str], line: str, sheet: Path) -> tuple[Sample, list[
     mistakes = list(_mistakes(slide_id, path, row.get("mpp", "")))
     mpp = None if mistakes or not row.get("mpp") else float(row["mpp"])
     extra = {name: value for name, value in row.items() if name not in KNOWN}
-    return Sample(slide_id, _resolve(path, sheet), mpp, extra), mistakes
+    roi = _resolve(row["roi"], sheet) if row.get("roi") else None
+    return Sample(slide_id, _resolve(path, sheet), mpp, extra, roi), mistakes
 
 
 def _mistakes(slide_id: str, path: str, mpp: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from ercohort import schema
+from ercohort.config import ScoreSettings
 from ercohort.scoring import er_category, is_borderline, summarise, wilson_interval
 
 
@@ -73,6 +74,29 @@ def test_borderline_contains_or_touches_a_cut_off():
     assert not is_borderline(10.01, 20.0)
 
 
+@pytest.mark.parametrize(
+    ("interval", "rate", "borderline"),
+    [((2.0, 3.0), 0.9, False), ((2.0, 3.0), 1.0, True), ((7.0, 8.0), 1.9, False), ((7.0, 8.0), 2.0, True)],
+)
+def test_the_detectors_false_positives_widen_the_interval(interval, rate, borderline):
+    assert is_borderline(*interval, rate) is borderline
+
+
+def test_a_summary_holds_the_intensity_scores():
+    table = nuclei(50, 950).with_columns(dab_od=pl.Series([0.3] * 20 + [0.5] * 20 + [0.7] * 10 + [0.1] * 950))
+    summary = summarise(table, tissue_mm2=1.0, false_positive_percent=4.0)
+    assert (summary["n_weak"], summary["n_moderate"], summary["n_strong"]) == (20, 20, 10)
+    assert summary["h_score"] == 9.0
+    assert summary["percent_od_disagrees"] == 0.0
+    allred = [summary[f"allred_{part}"] for part in ("proportion", "intensity", "total")]
+    assert allred == [2, 2, 4]
+    assert summary["borderline"] is True  # 5 % less 4 % could be 1 %
+    assert set(summary) - {"status", "message"} <= set(schema.COHORT_COLUMNS)
+    weaker = summarise(table, tissue_mm2=1.0, settings=ScoreSettings(dab_od=[0.4, 0.6, 0.8]))
+    assert (weaker["n_weak"], weaker["n_moderate"], weaker["n_strong"]) == (40, 10, 0)
+    assert weaker["percent_od_disagrees"] == 2.0
+
+
 def test_no_positive_nucleus_excludes_1_percent_only_from_381_nuclei_on():
     assert summarise(nuclei(0, 380), tissue_mm2=1.0)["borderline"] is True
     assert summarise(nuclei(0, 381), tissue_mm2=1.0)["borderline"] is False
@@ -93,7 +117,7 @@ def test_summary_of_a_slide():
     assert (summary["n_tiles"], summary["n_tiles_failed"], summary["mpp"]) == (40, 0, 0.25)
     assert summary["qc_flags"] is None
     for column in ("n_weak", "n_moderate", "n_strong", "h_score", "allred_total"):
-        assert summary[column] is None
+        assert summary[column] is None  # a table without optical densities
     assert set(summary) - {"status", "message"} <= set(schema.COHORT_COLUMNS)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
@@ -130,7 +154,15 @@ def test_no_nuclei_is_a_status_without_a_percentage():
     assert summary["status"] == "no_nuclei"
     assert summary["message"]
     assert (summary["n_nuclei"], summary["nuclei_per_mm2"]) == (0, 0.0)
-    for column in ("percent_positive", "ci_low", "ci_high", "er_category", "borderline", "qc_flags"):
+    for column in (
+        "percent_positive",
+        "ci_low",
+        "ci_high",
+        "er_category",
+        "borderline",
+        "qc_flags",
+        "h_score",
+    ):
         assert summary[column] is None
 
 
@@ -145,14 +177,15 @@ def test_failed_tiles_are_partial_even_where_no_nucleus_was_found():
 @pytest.mark.parametrize(
     ("counts", "options", "flags"),
     [
-        ((10, 189), {}, "few_nuclei"),
-        ((10, 190), {}, None),
+        ((10, 89), {}, "few_nuclei"),
+        ((10, 90), {}, None),
+        ((10, 189), {"settings": ScoreSettings(min_nuclei=200)}, "few_nuclei"),
         ((10_000, 10_000), {"tissue_mm2": 1.0}, None),  # exactly 20,000 per mm2 is not above it
         ((10_000, 10_001), {"tissue_mm2": 1.0}, "density_high"),
         ((500, 500), {"mpp": 0.75, "detector_mpp": 0.5}, None),
         ((500, 500), {"mpp": 0.76, "detector_mpp": 0.5}, "low_resolution"),
         (
-            (50, 50),
+            (50, 49),
             {"tissue_mm2": 0.001, "mpp": 1.0, "detector_mpp": 0.5, "n_tiles_failed": 1},
             "density_high;low_resolution;few_nuclei;tiles_failed",
         ),

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from ercohort import schema, scoring
+from ercohort import schema, slide_score
 from ercohort.config import DetectSettings
 from ercohort.errors import Status
 from ercohort.files import read_json, write_json, write_table
@@ -83,7 +83,7 @@ def test_an_error_nobody_foresaw_is_a_row_and_not_the_end_of_the_table(merge, mo
     def broken(*_, **__):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(scoring, "summarise", broken)
+    monkeypatch.setattr(slide_score, "score_slide", broken)
     row, nuclei = merge()
     assert row["status"] == "failed"
     assert "ZeroDivisionError" in row["message"]

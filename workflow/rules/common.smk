@@ -73,6 +73,22 @@ def conversion_record(wildcards):
     return f"results/slides/{wildcards.slide}/converted.json" if slide else []
 
 
+def slide_roi(wildcards):
+    """File of the slide's regions, or nothing; one that is missing becomes the slide's status."""
+    path = SAMPLES[wildcards.slide].roi
+    return path if path and os.path.exists(path) else []
+
+
+def slide_regions(wildcards):
+    """Which regions count; None where all tissue does, so that no setting of regions runs such a slide again."""
+    path = SAMPLES[wildcards.slide].roi
+    return path and {
+        "file": path,
+        "settings": CONFIG.regions.model_dump(),
+        "frame": CONFIG.geojson.frame,
+    }
+
+
 def slide_path(wildcards):
     return source(wildcards.slide).path
 

@@ -39,6 +39,8 @@ rule merge:
         slide="results/slides/{slide}/slide.json",
         detections=gather.shard("results/slides/{{slide}}/shards/{scatteritem}.parquet"),
         records=gather.shard("results/slides/{{slide}}/shards/{scatteritem}.json"),
+        mask="results/slides/{slide}/tissue.png",
+        roi=slide_roi,
     output:
         nuclei="results/slides/{slide}/nuclei.parquet",
         summary="results/slides/{slide}/summary.json",
@@ -56,8 +58,11 @@ rule merge:
         runtime=30,
     params:
         detect=CONFIG.detect.model_dump(exclude={"score"}),
+        scores=CONFIG.scores.model_dump(),
+        regions=slide_regions,
         detector_mpp=MODEL.mpp,
         shards=SHARD_SETTINGS,
+        false_positive_percent=MODEL.false_positive_percent,
         version=STEP_VERSION["merge"],
     message:
         "{wildcards.slide}: merging shards and counting"

@@ -62,6 +62,7 @@ rule tile_manifest:
     input:
         slide="results/slides/{slide}/slide.json",
         mask="results/slides/{slide}/tissue.png",
+        roi=slide_roi,
     output:
         "results/slides/{slide}/tiles.parquet",
     log:
@@ -78,6 +79,7 @@ rule tile_manifest:
     params:
         tiles=CONFIG.tiles.model_dump(),
         detector_mpp=MODEL.mpp,
+        regions=slide_regions,
         version=STEP_VERSION["tile_manifest"],
     message:
         "{wildcards.slide}: laying out the tiles"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Raw
+from msgspec import Raw
 
 from ercohort.errors import GeoJSONError, InputError
 from ercohort.geojson_files import read_contents
@@ -34,6 +34,7 @@ from ercohort.geojson_schema import (
     Top,
     check_depth,
     decode_features,
+    object_kind,
     split_collection,
 )
 from ercohort.inert import shown
@@ -201,7 +202,7 @@ class _Reader:
 
     def _take(self, feature: Feature, box: _Box | None, where: str) -> None:
         """Sort one object into regions, nuclei and ignored nuclei; `box` where it is an upright box."""
-        kind, name = _object_type(feature), self._class_name(feature, where)
+        kind, name = object_kind(feature), self._class_name(feature, where)
         if kind in _NOT_NUCLEI:
             return
         label = next((self.classes[key] for key in _keys(name) if key in self.classes), None)
@@ -367,13 +368,6 @@ def _overlap(one: _Box, other: _Box) -> float:
 def _outline(feature: Feature) -> Geometry:
     """Outline of the nucleus: of a cell, QuPath gives that of the cell besides."""
     return feature.nucleus_geometry or feature.geometry
-
-
-def _object_type(feature: Feature) -> str:
-    """Type as QuPath's reader finds it: an annotation if nothing is said."""
-    properties = feature.properties or _NO_PROPERTIES
-    given = (properties.object_type, properties.old_object_type, properties.type)
-    return next((str(value) for value in given if value is not UNSET), "annotation")
 
 
 def _keys(name: str) -> Iterator[str]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from ercohort import __version__, schema
 from ercohort.checksums import note
 from ercohort.cohort import safe_text
-from ercohort.config import DetectSettings
+from ercohort.config import DetectSettings, ScoreSettings
 from ercohort.errors import Status
 from ercohort.files import atomic_path, read_json, write_json, write_table
 from ercohort.record import SlideRecord, slide_trouble
+
+if TYPE_CHECKING:
+    from ercohort.slide_score import RegionChoice
 
 
 def merge_slide(
@@ -24,6 +27,9 @@ def merge_slide(
     settings: DetectSettings,
     detector_mpp: float,
     folder: Path,
+    scores: ScoreSettings | None = None,
+    regions: RegionChoice | None = None,
+    false_positive_percent: float | None = None,
 ) -> None:
     """Merge the shards of a slide into `nuclei.parquet` and score it into `summary.json`.
 
@@ -31,7 +37,7 @@ def merge_slide(
     could.
     """
     from ercohort.merge import merge_shards, pale_to_negative
-    from ercohort.scoring import summarise
+    from ercohort.slide_score import RegionChoice, score_slide
 
     slide = SlideRecord.read(folder / "slide.json")
     shards = [read_json(path) for path in records]
@@ -39,7 +45,7 @@ def merge_slide(
     n_tiles = sum(shard["n_tiles"] for shard in shards)
     status, message = _status_before_scoring(slide, shards, len(failed), n_tiles, settings.max_failed_share)
     labels: tuple[str, ...] = schema.LABELS
-    nuclei, score = None, None
+    nuclei, score, scored_regions = None, None, []
 
     def trouble(found: Status, why: str) -> None:
         nonlocal status, message
@@ -57,15 +63,19 @@ def merge_slide(
             )
             if settings.min_dab_od is not None:
                 merged = pale_to_negative(merged, settings.min_dab_od)
-            score = summarise(
+            scored = score_slide(
                 merged,
-                tissue_mm2=slide.tissue.area_mm2,
-                mpp=slide.info.mpp,
+                info=slide.info,
+                tissue=slide.tissue,
+                mask=folder / "tissue.png",
+                scores=scores or ScoreSettings(),
+                choice=regions or RegionChoice(),
                 detector_mpp=detector_mpp,
+                false_positive_percent=false_positive_percent,
                 n_tiles=n_tiles,
                 n_tiles_failed=len(failed),
             )
-            nuclei = merged
+            nuclei, score, scored_regions = scored.nuclei, scored.row, scored.regions
             _flag_dropped_boxes(score, shards)
     if score is None:
         score = {"status": status.value, "message": message, "mpp": slide.info.mpp if slide.info else None}
@@ -83,7 +93,13 @@ def merge_slide(
     )
     _write_failed_tiles(folder, failed)
     made_of = {"path": slide.path, "fingerprint": slide.fingerprint}
-    summary = {"row": row, "slide": made_of, "failed_tiles": failed, "shards": shards}
+    summary = {
+        "row": row,
+        "regions": scored_regions,
+        "slide": made_of,
+        "failed_tiles": failed,
+        "shards": shards,
+    }
     write_json(folder / "summary.json", summary)
     note("merge", *(folder / name for name in ("nuclei.parquet", "failed_tiles.csv", "summary.json")))
 

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ercohort import schema
 from ercohort.checksums import note
 from ercohort.config import TileSettings
-from ercohort.errors import Status
+from ercohort.errors import SlideError, Status
 from ercohort.files import write_table
 from ercohort.record import SlideRecord
+
+if TYPE_CHECKING:
+    from ercohort.slide import SlideInfo
+    from ercohort.slide_score import RegionChoice
 
 LOGGER = logging.getLogger("ercohort")
 
 
-def lay_out_tiles(*, detector_mpp: float, settings: TileSettings, folder: Path) -> None:
-    """Write `tiles.parquet`: the tiles whose core touches tissue; none for a slide with a bad status."""
+def lay_out_tiles(
+    *, detector_mpp: float, settings: TileSettings, folder: Path, regions: RegionChoice | None = None
+) -> None:
+    """Write `tiles.parquet`: the tiles whose core touches tissue; none for a slide with a bad status.
+
+    Parameters
+    ----------
+    regions
+        Where a file of regions is given, only tiles whose core touches one are kept.
+    """
     from ercohort.tiles import make_tiles
     from ercohort.tissue import load_tissue_mask
 
@@ -37,6 +50,21 @@ def lay_out_tiles(*, detector_mpp: float, settings: TileSettings, folder: Path) 
             downsample_y=record.tissue.downsample_y,
             n_shards=1,
         )
+        if regions is not None and regions.file is not None:
+            tiles = _in_regions(tiles, regions, record.info)
     LOGGER.info("%s: %d tiles", record.slide_id, len(tiles))
     write_table(folder / "tiles.parquet", tiles, schema.TILES)
     note("tiles", folder / "tiles.parquet")
+
+
+def _in_regions(tiles: pl.DataFrame, regions: RegionChoice, info: SlideInfo) -> pl.DataFrame:
+    """Keep the tiles whose core touches a region; none if the file is no use."""
+    from ercohort.roi_file import read_roi
+
+    try:
+        found = read_roi(regions.file or "", info=info, settings=regions.settings, frame=regions.frame)
+    except SlideError as error:  # the merge meets it again, and makes it the slide's status
+        LOGGER.warning("%s", error.message)
+        return tiles.clear()
+    cores = tiles.select("core_x0", "core_y0", "core_x1", "core_y1").to_numpy()
+    return tiles.filter(pl.Series(found.touches(cores), dtype=pl.Boolean))

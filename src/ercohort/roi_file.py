@@ -1,0 +1,203 @@
+"""A slide's regions as a pathologist draws them in QuPath, read from its GeoJSON."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NoReturn
+
+import numpy as np
+import shapely
+from msgspec import Raw
+
+from ercohort.config import RegionSettings
+from ercohort.errors import GeoJSONError, SlideError, Status
+from ercohort.geojson_files import read_contents
+from ercohort.geojson_geometry import Geometry, MultiPolygon, Polygon
+from ercohort.geojson_schema import (
+    Feature,
+    Properties,
+    Top,
+    class_path,
+    decode_features,
+    object_kind,
+    split_collection,
+)
+from ercohort.roi import Roi, make_roi
+
+if TYPE_CHECKING:
+    from ercohort.slide import SlideInfo
+
+UNNAMED = "roi"
+"""Region of annotations without a class."""
+
+EXCLUDE = "exclude"
+"""What a class is mapped to that is left out."""
+
+MAX_NAME = 60
+MAX_REGIONS = 100
+
+_ELLIPSE = np.stack([np.cos(turn := np.linspace(0, 2 * np.pi, 128, endpoint=False)), np.sin(turn)], axis=1)
+
+
+def read_roi(
+    path: str | os.PathLike[str],
+    *,
+    info: SlideInfo,
+    settings: RegionSettings,
+    frame: Literal["qupath", "slide"] = "qupath",
+) -> Roi:
+    """Read the annotations of a file that QuPath exported as the slide's regions.
+
+    Every annotation with an area counts: polygons with holes, of several parts, rectangles, ellipses.
+    Detections, cells, points and lines are passed over. An outline that crosses itself is repaired, and
+    `Roi.notes` says so.
+
+    Parameters
+    ----------
+    path
+        `.geojson` or `.json`, either with `.gz`, or a `.zip` of such.
+    info
+        Size and bounds of the slide.
+    settings
+        What the classes mean.
+    frame
+        Frame of the coordinates, unless the file states its own (`ercohort.geojson`).
+
+    Raises
+    ------
+    SlideError
+        `failed`, naming the file, the feature and the cure: no GeoJSON, no region on the slide, or a file
+        that says it was drawn on a slide of other size.
+    """
+    reader = _Reader(info, settings, frame)
+    try:
+        for where, content in read_contents(Path(path)):
+            features, member, top = split_collection(where, content)
+            reader.take_frame(where, top)
+            reader.read(features, f"{where}: {member or 'feature'}")
+    except GeoJSONError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{path}: cannot be read ({error.strerror}); correct `roi` in the sheet, or put the file there")
+    roi = reader.roi()
+    if not roi.names:
+        _fail(
+            f"{path}: no annotation with an area lies on the slide; draw the regions in QuPath, export again"
+        )
+    if len(roi.names) > MAX_REGIONS:
+        _fail(f"{path}: {len(roi.names)} regions, {MAX_REGIONS} at most; give outlines of one kind one class")
+    return roi
+
+
+@dataclass
+class _Reader:
+    """What was found so far in one file."""
+
+    info: SlideInfo
+    settings: RegionSettings
+    frame: str
+    outlines: list[tuple[str, shapely.Geometry]] = field(default_factory=list)
+    excluded: list[shapely.Geometry] = field(default_factory=list)
+    origin: tuple[int, int] = (0, 0)
+    repaired: int = 0
+    passed_over: int = 0
+
+    def take_frame(self, where: str, top: Top) -> None:
+        """Learn where the coordinates begin."""
+        stated = top.coordinate_frame or {}
+        origin = stated.get("origin", self.frame)
+        if origin not in ("qupath", "slide"):
+            _fail(f"{where}: its frame {origin!r} is unknown; write qupath or slide")
+        size = self.info.bounds[2:] if origin == "qupath" else (self.info.width, self.info.height)
+        drawn = (stated.get("width", size[0]), stated.get("height", size[1]))
+        if drawn != size:
+            _fail(
+                f"{where}: it was drawn on a slide of {drawn[0]} x {drawn[1]} px, this one has {size[0]} x "
+                f"{size[1]}; correct `roi` in the sheet"
+            )
+        self.origin = self.info.bounds[:2] if origin == "qupath" else (0, 0)
+
+    def read(self, features: list[Raw], label: str) -> None:
+        """Read features and what is nested in them."""
+        for number, feature in enumerate(decode_features(features, label, 0)):
+            where = f"{label}[{number}]"
+            properties = feature.properties or Properties()
+            if object_kind(feature) == "annotation":
+                self._take(feature, properties, where)
+            if properties.child_objects:
+                self.read(properties.child_objects, f"{where}.properties.childObjects")
+
+    def _take(self, feature: Feature, properties: Properties, where: str) -> None:
+        name = self._region(": ".join(class_path(bytes(properties.classification), where)), where)
+        parts = [shape for shape in map(self._valid, _polygons(feature.geometry)) if shape.area > 0]
+        if not parts:
+            self.passed_over += 1
+            return
+        shape = shapely.transform(shapely.union_all(parts), lambda points: points + np.array(self.origin))
+        if name == EXCLUDE:
+            self.excluded.append(shape)
+        else:
+            self.outlines.append((name, shape))
+
+    def _region(self, name: str, where: str) -> str:
+        """Name of the region that a class stands for."""
+        if not name:
+            return UNNAMED
+        known = {key.casefold(): value for key, value in self.settings.classes.items()}
+        region = known.get(name.casefold(), name)
+        if len(region) > MAX_NAME or not region.isprintable():
+            _fail(
+                f"{where}: class {name[:80]!r} cannot name a region; rename it, {MAX_NAME} characters at most"
+            )
+        return region
+
+    def _valid(self, polygon: shapely.Polygon) -> shapely.Geometry:
+        if polygon.is_valid:
+            return polygon
+        self.repaired += 1
+        # Of a figure of eight, both loops count: that is what a person sees.
+        return shapely.make_valid(polygon, method="structure", keep_collapsed=False)
+
+    def roi(self) -> Roi:
+        """Join what was found."""
+        size = (self.info.width, self.info.height)
+        slide = shapely.box(0, 0, *size)
+        shapes = [*self.excluded, *(shape for _, shape in self.outlines)]
+        said = {
+            "outlines that cross themselves, repaired": self.repaired,
+            "annotations without an area, passed over": self.passed_over,
+            "outlines drawn partly off the slide, cut at its edge": sum(
+                not slide.covers(shape) for shape in shapes
+            ),
+        }
+        notes = [f"{what}: {n:,}" for what, n in said.items() if n]
+        if not shapes:
+            return Roi((), ())
+        return make_roi(self.outlines, self.excluded, size=size, apart=self.settings.apart, notes=notes)
+
+
+def _polygons(geometry: Geometry) -> Iterator[shapely.Polygon]:
+    """Outlines of an annotation; none of points and lines."""
+    rings_of_each = []
+    if isinstance(geometry, Polygon):
+        rings_of_each = [geometry.coordinates]
+    elif isinstance(geometry, MultiPolygon):
+        rings_of_each = geometry.coordinates
+    for rings in rings_of_each:
+        usable = [
+            np.array([position[:2] for position in ring], np.float64) for ring in rings if len(ring) > 3
+        ]
+        if not usable:
+            continue
+        if isinstance(geometry, Polygon) and geometry.is_ellipse:
+            low, high = usable[0].min(axis=0), usable[0].max(axis=0)
+            yield shapely.Polygon((low + high) / 2 + (high - low) / 2 * _ELLIPSE)
+        else:
+            yield shapely.Polygon(usable[0], usable[1:])
+
+
+def _fail(message: str) -> NoReturn:
+    raise SlideError(Status.FAILED, message)

@@ -1,0 +1,147 @@
+"""The score of a slide and of each of its regions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from ercohort.config import RegionSettings, ScoreSettings
+from ercohort.errors import SlideError, Status
+from ercohort.grading import grade
+from ercohort.record import TissueRecord
+from ercohort.roi import TISSUE, Roi
+from ercohort.scoring import summarise
+from ercohort.slide import SlideInfo
+
+
+@dataclass(frozen=True)
+class RegionChoice:
+    """Which regions of a slide count.
+
+    Attributes
+    ----------
+    file
+        QuPath file of the regions; None: all tissue counts.
+    settings
+        What its classes mean.
+    frame
+        Frame of its coordinates, unless it states its own.
+    """
+
+    file: str | None = None
+    settings: RegionSettings = field(default_factory=RegionSettings)
+    frame: Literal["qupath", "slide"] = "qupath"
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any] | None) -> RegionChoice:
+        """Make one from a rule's parameter, which is None where all tissue counts."""
+        return (
+            cls()
+            if values is None
+            else cls(values["file"], RegionSettings(**values["settings"]), values["frame"])
+        )
+
+
+@dataclass(frozen=True)
+class SlideScore:
+    """What is known of a slide's nuclei.
+
+    Attributes
+    ----------
+    nuclei
+        Those that lie in a region, graded.
+    row
+        What `scoring.summarise` returns, of the regions that count, with `region`.
+    regions
+        The same of each region, with `region` and `counted`: whether it counts in `row`.
+    """
+
+    nuclei: pl.DataFrame
+    row: dict[str, Any]
+    regions: list[dict[str, Any]]
+
+
+def score_slide(
+    nuclei: pl.DataFrame,
+    *,
+    info: SlideInfo,
+    tissue: TissueRecord,
+    mask: Path,
+    scores: ScoreSettings,
+    choice: RegionChoice,
+    detector_mpp: float,
+    false_positive_percent: float | None,
+    n_tiles: int,
+    n_tiles_failed: int,
+) -> SlideScore:
+    """Grade the nuclei, give each its region, and score the slide and its regions.
+
+    Parameters
+    ----------
+    nuclei
+        Rows of `schema.NUCLEI`.
+    mask
+        The tissue mask, for the area of the regions.
+
+    Raises
+    ------
+    SlideError
+        The file of the regions is no use, or no tissue lies in them.
+    """
+    nuclei = nuclei.with_columns(grade(nuclei, scores))
+    score = partial(
+        summarise,
+        settings=scores,
+        false_positive_percent=false_positive_percent,
+        mpp=info.mpp,
+        detector_mpp=detector_mpp,
+    )
+    score_all = partial(score, n_tiles=n_tiles, n_tiles_failed=n_tiles_failed)
+    if choice.file is None:
+        nuclei = nuclei.with_columns(region=pl.lit(TISSUE))
+        row = {**score_all(nuclei, tissue_mm2=tissue.area_mm2), "region": TISSUE}
+        return SlideScore(nuclei, row, [{**row, "counted": True}])
+    roi = _read(choice, info)
+    nuclei = roi.place(nuclei)
+    area = _areas(roi, mask, tissue, info)
+    regions = [
+        {
+            **score(nuclei.filter(pl.col("region") == name), tissue_mm2=area[name]),
+            "region": name,
+            "counted": name not in roi.apart,
+        }
+        for name in roi.names
+    ]
+    row = score_all(
+        nuclei.filter(pl.col("region").is_in(roi.counted)),
+        tissue_mm2=sum(area[name] for name in roi.counted),
+    )
+    said = "; ".join(f"{choice.file}: {note}" for note in roi.notes)
+    row["message"] = "; ".join(filter(None, [row["message"], said]))
+    row["region"] = ";".join(roi.counted) or None
+    return SlideScore(nuclei, row, regions)
+
+
+def _read(choice: RegionChoice, info: SlideInfo) -> Roi:
+    from ercohort.roi_file import read_roi
+
+    assert choice.file is not None
+    return read_roi(choice.file, info=info, settings=choice.settings, frame=choice.frame)
+
+
+def _areas(roi: Roi, mask: Path, tissue: TissueRecord, info: SlideInfo) -> dict[str, float]:
+    from ercohort.tissue import load_tissue_mask
+
+    downsample = (tissue.downsample_x, tissue.downsample_y)
+    area = roi.tissue_mm2(load_tissue_mask(mask), downsample, info.mpp)
+    if not area.any():
+        raise SlideError(
+            Status.NO_TISSUE,
+            "no tissue lies in the slide's regions; look at tissue.png and the file of `roi`",
+        )
+    return dict(zip(roi.names, area.tolist(), strict=True))
