@@ -13,6 +13,7 @@ scattergather:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/hooks.smk"
 include: "workflow/rules/engine.smk"
 include: "workflow/rules/tissue.smk"
 include: "workflow/rules/detect.smk"

@@ -1,0 +1,59 @@
+# What happens before the first job and after the last one: the lock of the folder, retries, the last screen.
+
+
+def backend_line():
+    """What will run the detector; before any job starts, an error where that cannot be on this machine."""
+    gpus = gpus_of_run()
+    try:
+        return preflight.backend_line(
+            CONFIG, MODEL, gpu=gpus, local=workflow.local_exec
+        )
+    except ErcohortError as error:
+        raise SystemExit(f"ercohort: {error}") from None
+
+
+def begin():
+    """Keep other runs out of this folder, before the first job; say what will run the detector."""
+    if TROUBLE:
+        raise SystemExit("ercohort: nothing can be written")
+    try:
+        warning = RUN_LOCK.take()
+    except ErcohortError as error:
+        raise SystemExit(f"ercohort: {error}") from None
+    set_retries()
+    gone.note_absent(SAMPLES.values(), ABSENT)
+    print(*filter(None, [warning, backend_line()]), sep="\n", flush=True)
+
+
+def set_retries():
+    """Try jobs again as often as `--retries` says, if that is more than a rule's own number.
+
+    On a cluster each job is a Snakemake of its own, in another one. They try nothing again: the run does.
+    """
+    for each in workflow.rules:
+        each.restart_times = (
+            max(each.restart_times, workflow.execution_settings.retries)
+            if workflow.is_main_process
+            else 0
+        )
+
+
+def last_screen():
+    """The table as a person reads it; nothing where only other files were asked for."""
+    table = Path("results/cohort_er.csv")
+    shown = cohort.table_text(cohort.read_cohort(table)) if table.exists() else ""
+    return shown + gone.kept_line([slide for slide in SAMPLES if source(slide).is_kept])
+
+
+def finish():
+    """End a run that went well; what to show of it."""
+    RUN_LOCK.end()
+    return last_screen()
+
+
+def error_screen():
+    """What is known when a run ends with an error: the table, if this run came as far as to write it."""
+    table = Path("results/cohort_er.csv")
+    shown = last_screen() if table.exists() and table.stat().st_mtime > STARTED else ""
+    full = preflight.full_disk(Path("."))
+    return f"{shown}{full}ercohort: some steps failed; what is finished is kept, the same command goes on from there"
