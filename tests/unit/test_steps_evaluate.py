@@ -113,7 +113,12 @@ def test_a_slide_that_could_not_be_opened_passes_through(run, tmp_path):
     root, _ = run
     folder = tmp_path / "gone"
     mask_tissue(
-        slide_id="gone", path="gone.tif", readable="gone.tif", mpp=None, settings=TissueSettings(), folder=folder
+        slide_id="gone",
+        path="gone.tif",
+        readable="gone.tif",
+        mpp=None,
+        settings=TissueSettings(),
+        folder=folder,
     )
     lay_out_tiles(detector_mpp=0.5, settings=TileSettings(), folder=folder)
     find_candidates(
