@@ -14,7 +14,7 @@ import polars as pl
 from ercohort.errors import InputError, Status
 from ercohort.files import atomic_path
 from ercohort.inert import one_line, safe_text
-from ercohort.schema import CLASS_COUNT, COHORT_COLUMNS
+from ercohort.schema import CLASS_COUNT, COHORT_COLUMNS, GROUP_COLUMNS, REGION_COLUMNS
 from ercohort.scoring import HIGH_PERCENT, LOW_PERCENT
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ PERCENTAGES = ("percent_positive", "ci_low", "ci_high")
 WHOLE = (
     "n_nuclei", "n_positive", "n_negative", "n_weak", "n_moderate", "n_strong",
     "allred_proportion", "allred_intensity", "allred_total", "n_tiles", "n_tiles_failed",
+    "n_slides", "n_slides_counted",
 )  # fmt: skip
 
 
@@ -55,11 +56,16 @@ def make_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     percentages to 2 decimals (a percentage beside 1 % or 10 % stays on its side: 0.999 becomes 0.99, so that
     no row contradicts its category), mm² to 3, densities to 1, mpp to 4.
     """
-    known = {*FIRST_COLUMNS, *COHORT_COLUMNS}
+    return _arrange(rows, FIRST_COLUMNS, COHORT_COLUMNS)
+
+
+def _arrange(rows: Sequence[Mapping[str, Any]], first: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
+    """Arrange rows as a table: `first`, whatever else the rows hold, as text, then `columns`."""
+    known = {*first, *columns}
     extra = list(dict.fromkeys(name for row in rows for name in row if name not in known))
     classes = [name for name in extra if _counts_a_class(name, rows)]
     extra = [name for name in extra if name not in classes]
-    dtypes = {name: _dtype(name) for name in (*FIRST_COLUMNS, *extra, *COHORT_COLUMNS)}
+    dtypes = {name: _dtype(name) for name in (*first, *extra, *columns)}
     dtypes |= dict.fromkeys(classes, pl.Int64)
     return pl.DataFrame(
         [
@@ -69,15 +75,44 @@ def make_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     )
 
 
+def write_regions(
+    path: str | PathLike[str], sheet: Sequence[Mapping[str, str]], summaries: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write `cohort_er_regions.csv`: one row for every slide and region.
+
+    Parameters
+    ----------
+    sheet
+        What the table repeats of the sheet, one mapping a slide.
+    summaries
+        `summary.json` of each. A slide that could not be counted has one row without a region.
+    """
+    rows = [
+        {**columns, "status": slide["row"]["status"], **{key: region.get(key) for key in REGION_COLUMNS}}
+        for columns, slide in zip(sheet, summaries, strict=True)
+        for region in slide.get("regions") or [{}]
+    ]
+    _write(path, _arrange(rows, ("slide_id", "status"), REGION_COLUMNS))
+
+
+def write_groups(path: str | PathLike[str], column: str, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Write `cohort_er_by_group.csv`: what `pooling.pool` found for each value of `column`."""
+    _write(path, _arrange(groups, (column,), GROUP_COLUMNS))
+
+
 def write_cohort(path: str | PathLike[str], rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """Write the cohort table as CSV (UTF-8, comma, one line per slide) and return it.
 
     Text cannot act in a spreadsheet: see `inert.safe_text`.
     """
     table = make_table(rows)
+    _write(path, table)
+    return table
+
+
+def _write(path: str | PathLike[str], table: pl.DataFrame) -> None:
     with atomic_path(path) as temporary:
         _safe(table).write_csv(temporary)
-    return table
 
 
 def table_cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str | None]]:
@@ -151,7 +186,7 @@ def _dtype(name: str) -> Any:
         return pl.Int64
     if name in DECIMALS:
         return pl.Float64
-    return pl.Boolean if name == "borderline" else pl.String
+    return pl.Boolean if name in ("borderline", "counted") else pl.String
 
 
 def _value(name: str, value: Any, dtype: Any) -> Any:

@@ -269,6 +269,9 @@ class Config(Settings):
     precision: Literal["auto", "f32", "bf16"] = Field(
         "auto", description="Arithmetic of the CPU backend; auto is bf16 where the CPU has it, else f32."
     )
+    group_by: str | None = Field(
+        "patient", description="Column of the sheet whose slides are pooled in cohort_er_by_group.csv."
+    )
     strict: bool = Field(False, description="End the run with an error if any slide has a bad status.")
     tissue: TissueSettings = TissueSettings()
     tiles: TileSettings = TileSettings()

@@ -69,17 +69,31 @@ DETECTIONS: dict[str, Any] = {
 }
 """What a shard hands to the merge."""
 
-COHORT_COLUMNS: tuple[str, ...] = (
-    "region", "n_nuclei", "n_positive", "n_negative", "percent_positive", "ci_low", "ci_high",
+SCORE_COLUMNS: tuple[str, ...] = (
+    "n_nuclei", "n_positive", "n_negative", "percent_positive", "ci_low", "ci_high",
     "er_category", "borderline", "n_weak", "n_moderate", "n_strong", "h_score",
-    "allred_proportion", "allred_intensity", "allred_total", "percent_od_disagrees",
-    "tissue_mm2", "nuclei_per_mm2",
-    "n_tiles", "n_tiles_failed", "mpp", "qc_flags", "model", "backend", "precision", "version",
+    "allred_proportion", "allred_intensity", "allred_total",
+)  # fmt: skip
+"""What is known of any set of nuclei: a slide's, a region's, a group's."""
+
+COHORT_COLUMNS: tuple[str, ...] = (
+    "region", *SCORE_COLUMNS, "percent_od_disagrees", "tissue_mm2", "nuclei_per_mm2", "n_tiles",
+    "n_tiles_failed", "mpp", "qc_flags", "model", "backend", "precision", "version",
 )  # fmt: skip
 """Columns of `cohort_er.csv` after `slide_id, status, message` and the sheet's own extra columns.
 
 Where the detector's classes are not Positive and Negative, one `n_class_<class>` for each follows them.
 """
+
+REGION_COLUMNS: tuple[str, ...] = (
+    "region", "counted", *SCORE_COLUMNS, "percent_od_disagrees", "tissue_mm2", "nuclei_per_mm2",
+)  # fmt: skip
+"""Columns of `cohort_er_regions.csv` after `slide_id, status` and the sheet's own extra columns."""
+
+GROUP_COLUMNS: tuple[str, ...] = (
+    "n_slides", "n_slides_counted", *SCORE_COLUMNS, "tissue_mm2", "nuclei_per_mm2",
+)  # fmt: skip
+"""Columns of `cohort_er_by_group.csv` after that of the group."""
 
 
 def is_negative(label: str) -> bool:

@@ -21,8 +21,10 @@ from ercohort.cohort import (
     safe_text,
     table_text,
     write_cohort,
+    write_groups,
+    write_regions,
 )
-from ercohort.schema import COHORT_COLUMNS
+from ercohort.schema import COHORT_COLUMNS, GROUP_COLUMNS, REGION_COLUMNS
 
 SCORED = {
     "slide_id": "b-2",
@@ -226,3 +228,36 @@ def test_long_ids_do_not_widen_the_screen():
 
 def test_one_line_keeps_inner_spaces():
     assert one_line("a  b\n\nc\u2028d") == "a  b c d"
+
+
+def test_every_region_has_a_row_and_so_has_a_slide_that_has_none(tmp_path):
+    score = {"n_nuclei": 10, "n_positive": 4, "percent_positive": 40.0, "message": "", "n_tiles": 3}
+    regions = [
+        {**score, "region": "tumour", "counted": True},
+        {**score, "region": "=Control", "counted": False},
+    ]
+    summaries = [
+        {"row": {"slide_id": "a", "status": "ok"}, "regions": regions},
+        {"row": {"slide_id": "b", "status": "missing"}, "regions": []},
+    ]
+    sheet = [{"slide_id": "a", "block": "A1"}, {"slide_id": "b", "block": "A2"}]
+    write_regions(tmp_path / "regions.csv", sheet, summaries)
+    table = pl.read_csv(tmp_path / "regions.csv")
+    assert table.columns == ["slide_id", "status", "block", *REGION_COLUMNS]
+    shown = table.select("slide_id", "block", "status", "region", "counted", "n_nuclei").rows()
+    assert shown == [
+        ("a", "A1", "ok", "tumour", True, 10),
+        ("a", "A1", "ok", "'=Control", False, 10),
+        ("b", "A2", "missing", None, None, None),
+    ]
+
+
+def test_groups_are_written_in_the_columns_of_a_score(tmp_path):
+    groups = [
+        {"patient": "p", "n_slides": 2, "n_slides_counted": 1, "n_nuclei": 10, "percent_positive": 9.999}
+    ]
+    write_groups(tmp_path / "groups.csv", "patient", groups)
+    table = pl.read_csv(tmp_path / "groups.csv")
+    assert table.columns == ["patient", *GROUP_COLUMNS]
+    assert table.row(0)[:4] == ("p", 2, 1, 10)
+    assert table["percent_positive"][0] == 9.99  # below 10 %, and so on its side of it

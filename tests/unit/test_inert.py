@@ -19,7 +19,7 @@ from ercohort.errors import InputError, SlideError, Status
 from ercohort.evaluation_output import write_slides
 from ercohort.inert import each_line, is_inert, one_line, safe_text, shown
 from ercohort.logs import LOGGER, job_log
-from ercohort.preflight import can_be_input, check_run
+from ercohort.preflight import check_run
 
 ROOT = Path(__file__).parents[2]
 TRIGGERS = tuple("=+-@\t\r\n\uff0b\uff0d\uff1d\uff20")
@@ -107,21 +107,6 @@ def test_a_log_steers_no_screen(tmp_path):
     assert "RuntimeError:  [31mred" in log
     assert all(line.isprintable() for line in log.split("\n"))
     assert logging.getLogger("ercohort").handlers == []
-
-
-@pytest.mark.parametrize(
-    ("path", "fits"),
-    [
-        ("slides/a b.svs", True), ("/data/Ä*[x]'\"$(x);`x`%s\\.svs", True), ("-rf.svs", True),
-        ("a{slide}.svs", False),
-        ("a{{x}}.svs", False), ("<results>/a.svs", False), ("s3://b/a.svs", False), ("./a.svs", False),
-        ("a//b.svs", False), ("dicom/", False), ("a\x1b.svs", False), ("\u202egpj.svs", False),
-        ("results/slides/a/thumbnail.jpg", False), ("x/../results/cohort_er.csv", False),
-        ("resultsx/a.svs", True),
-    ],
-)  # fmt: skip
-def test_which_paths_snakemake_takes_as_they_stand(path, fits):
-    assert can_be_input(path) is fits
 
 
 @pytest.mark.parametrize("key", ["model", "samples", "dataset.labels", "train.base"])

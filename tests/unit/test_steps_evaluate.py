@@ -63,7 +63,7 @@ def test_candidates_are_all_nuclei_and_those_above_the_score_are_the_run_s(run, 
     above = found.filter(pl.col("score") > SCORE)
     assert above["label"].to_list() == ["Positive"] * 8
     assert {path.name for path in folder.iterdir()} == {
-        "nuclei.parquet", "slide.json", "summary.json", "tiles.parquet"
+        "nuclei.parquet", "failed_tiles.csv", "slide.json", "summary.json", "tiles.parquet", "checksums"
     }  # fmt: skip
     out = tmp_path / "evaluate"
     evaluate_cohort(

@@ -101,6 +101,7 @@ def test_the_table_counts_each_class_and_leaves_bad_slides_empty(run, tmp_path):
         table=tmp_path / "cohort_er.csv",
         timings=tmp_path / "timings.csv",
         record=tmp_path / "run.json",
+        regions=tmp_path / "cohort_er_regions.csv",
     )
     table = pl.read_csv(tmp_path / "cohort_er.csv")
     counted = [f"n_class_{label}" for label in LABELS]

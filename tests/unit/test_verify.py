@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from ercohort import schema
-from ercohort.checksums import SLIDE_FILES, collect, note, read_collected
+from ercohort.checksums import COHORT_FILES, SLIDE_FILES, collect, note, read_collected
 from ercohort.config import Config
 from ercohort.errors import InputError
 from ercohort.files import read_json, write_json, write_table
@@ -62,6 +62,7 @@ def write_table_of(results: Path, config: Config) -> None:
         table=results / "cohort_er.csv",
         timings=results / "timings.csv",
         record=results / "run.json",
+        regions=results / "cohort_er_regions.csv",
     )
 
 
@@ -88,7 +89,7 @@ def test_a_finished_run_is_as_it_was_written(results):
     told = []
     found = verify_results(results, lambda done, total: told.append((done, total)))
     assert (found.problems, found.notes) == ([], [])
-    assert (found.n_slides, found.n_files) == (2, 2 * len(SLIDE_FILES) + 4)
+    assert (found.n_slides, found.n_files) == (2, 2 * len(SLIDE_FILES) + len(COHORT_FILES) + 1)
     listed = read_collected(results / "checksums.sha256")
     assert told[-1] == (sum((results / name).stat().st_size for name in listed),) * 2
 
@@ -221,7 +222,7 @@ def test_results_without_record_and_checksums_are_checked_by_their_counts(result
     assert len(problems) == 3
     said = f"{results}/cohort_er.csv: n_nuclei of S1 is 31, where its summary.json has 30; "
     assert problems[-1].startswith(said)
-    assert collect(results, SLIDES) == 2 * len(SLIDE_FILES) + 3
+    assert collect(results, SLIDES) == 2 * len(SLIDE_FILES) + len(COHORT_FILES)
 
 
 def test_a_run_that_was_not_finished_is_not_called_an_edit(finished, results):
@@ -238,7 +239,7 @@ def test_a_run_that_was_not_finished_is_not_called_an_edit(finished, results):
 def test_a_damaged_checksum_file_is_named_with_its_line(results, line):
     with (results / "checksums.sha256").open("a") as file:
         file.write(line + "\n")
-    n = 2 * len(SLIDE_FILES) + 4 + 1
+    n = 2 * len(SLIDE_FILES) + len(COHORT_FILES) + 1 + 1
     assert only_problem(results).startswith(f"{results}/checksums.sha256, line {n}: is no checksum")
 
 

@@ -6,9 +6,11 @@ rule cohort:
         summaries=collect("results/slides/{slide}/summary.json", slide=SAMPLES),
         engine="results/engine/engine.json",
     output:
+        **GROUP_TABLE,
         table="results/cohort_er.csv",
         timings="results/timings.csv",
         record="results/run.json",
+        regions="results/cohort_er_regions.csv",
     log:
         "results/logs/cohort.log",
     benchmark:
@@ -24,6 +26,7 @@ rule cohort:
     params:
         sheet=preflight.sheet_columns(SAMPLES),
         config=CONFIG.model_dump(mode="json"),
+        false_positive_percent=MODEL.false_positive_percent,
         version=STEP_VERSION["cohort"],
     message:
         "Writing the cohort table"

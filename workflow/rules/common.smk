@@ -10,6 +10,7 @@ try:
     from ercohort.errors import ErcohortError
     from ercohort.run_lock import RunLock
     from ercohort.slide.convert import needs_conversion
+    from ercohort.slide.fingerprint import content_hash
     from ercohort.versions import STEP_VERSION
 except ImportError as error:
     raise SystemExit(
@@ -26,6 +27,12 @@ except ErcohortError as error:
     raise SystemExit(f"ercohort: {error}") from None
 
 STARTED = time.time()
+# Slides are pooled where the sheet has the column that tells what belongs together.
+GROUP_TABLE = (
+    {"groups": "results/cohort_er_by_group.csv"}
+    if any(CONFIG.group_by in sample.extra for sample in SAMPLES.values())
+    else {}
+)
 RUN_LOCK = RunLock()
 ABSENT = Path(".snakemake/ercohort/absent.json")
 TROUBLE = preflight.results_trouble(Path("results"))
@@ -73,17 +80,15 @@ def conversion_record(wildcards):
     return f"results/slides/{wildcards.slide}/converted.json" if slide else []
 
 
-def slide_roi(wildcards):
-    """File of the slide's regions, or nothing; one that is missing becomes the slide's status."""
-    path = SAMPLES[wildcards.slide].roi
-    return path if path and os.path.exists(path) else []
-
-
 def slide_regions(wildcards):
-    """Which regions count; None where all tissue does, so that no setting of regions runs such a slide again."""
+    """Which regions count, and what changes with their file; None where all tissue counts.
+
+    No input: Snakemake acts on some names, and a file that is missing becomes the slide's status.
+    """
     path = SAMPLES[wildcards.slide].roi
     return path and {
         "file": path,
+        "content": content_hash(path),
         "settings": CONFIG.regions.model_dump(),
         "frame": CONFIG.geojson.frame,
     }

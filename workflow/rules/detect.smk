@@ -40,7 +40,6 @@ rule merge:
         detections=gather.shard("results/slides/{{slide}}/shards/{scatteritem}.parquet"),
         records=gather.shard("results/slides/{{slide}}/shards/{scatteritem}.json"),
         mask="results/slides/{slide}/tissue.png",
-        roi=slide_roi,
     output:
         nuclei="results/slides/{slide}/nuclei.parquet",
         summary="results/slides/{slide}/summary.json",

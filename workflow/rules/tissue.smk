@@ -62,7 +62,6 @@ rule tile_manifest:
     input:
         slide="results/slides/{slide}/slide.json",
         mask="results/slides/{slide}/tissue.png",
-        roi=slide_roi,
     output:
         "results/slides/{slide}/tiles.parquet",
     log:

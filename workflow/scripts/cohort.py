@@ -1,5 +1,6 @@
 """Write the table of the cohort, and how it was made."""
 
+from ercohort.config import ScoreSettings
 from ercohort.logs import job_log
 from ercohort.steps.cohort import write_cohort_table
 
@@ -13,4 +14,9 @@ with job_log(snakemake.log[0]):
         table=snakemake.output.table,
         timings=snakemake.output.timings,
         record=snakemake.output.record,
+        regions=snakemake.output.regions,
+        groups=snakemake.output.get("groups"),
+        group_by=snakemake.params.config["group_by"],
+        scores=ScoreSettings(**snakemake.params.config["scores"]),
+        false_positive_percent=snakemake.params.false_positive_percent,
     )

@@ -51,3 +51,14 @@ def fingerprint(path: str) -> str | None:
     except (OSError, ValueError):  # a name with a zero byte is no path
         return None
     return f"{size}-{digest.hexdigest()[:16]}"
+
+
+def content_hash(path: str) -> str | None:
+    """Return what changes with any byte of a small file; None if it cannot be read."""
+    try:
+        if not Path(path).is_file():  # a pipe may never end
+            return None
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except (OSError, ValueError):
+        return None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ercohort.checksums import note
+from ercohort.config import ScoreSettings
 from ercohort.files import read_json, write_json
 
 
@@ -20,8 +21,13 @@ def write_cohort_table(
     table: str | Path,
     timings: str | Path,
     record: str | Path,
+    regions: str | Path,
+    groups: str | Path | None = None,
+    group_by: str | None = None,
+    scores: ScoreSettings | None = None,
+    false_positive_percent: float | None = None,
 ) -> None:
-    """Write the cohort table: one row for every row of the sheet, in its order.
+    """Write the cohort's tables: one row for every row of the sheet, in its order; one for every region.
 
     Parameters
     ----------
@@ -31,15 +37,29 @@ def write_cohort_table(
         What the table repeats of the sheet.
     engine, config, workflow
         `engine.json`, all settings and a folder of the workflow, for the record.
-    table, timings, record
-        Outputs: `cohort_er.csv`, `timings.csv` and `run.json`.
+    table, timings, record, regions
+        Outputs: `cohort_er.csv`, `timings.csv`, `run.json` and `cohort_er_regions.csv`.
+    groups, group_by
+        Output `cohort_er_by_group.csv`, where slides are pooled by the sheet's column `group_by`.
+    scores, false_positive_percent
+        As for a slide's own score.
     """
-    from ercohort.cohort import write_cohort
+    from ercohort.cohort import write_cohort, write_groups, write_regions
+    from ercohort.pooling import pool
     from ercohort.provenance import describe_run
     from ercohort.timings import write_timings
 
     slides = [read_json(path) for path in summaries]
-    write_cohort(table, [{**columns, **slide["row"]} for columns, slide in zip(sheet, slides, strict=True)])
+    rows = [{**columns, **slide["row"]} for columns, slide in zip(sheet, slides, strict=True)]
+    write_cohort(table, rows)
+    write_regions(regions, sheet, slides)
+    written = [table, regions, timings, record]
+    if groups is not None and group_by is not None:
+        pooled = pool(
+            rows, group_by, settings=scores or ScoreSettings(), false_positive_percent=false_positive_percent
+        )
+        write_groups(groups, group_by, pooled)
+        written.append(groups)
     write_timings(timings, slides)
     made = describe_run(
         summaries=slides,
@@ -48,4 +68,4 @@ def write_cohort_table(
         workflow=Path(workflow),
     )
     write_json(record, made)
-    note("cohort", table, timings, record)
+    note("cohort", *written)
