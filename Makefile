@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 8
 
-.PHONY: setup setup-train demo test mutants fuzz memory bench thousand chaos slurm-test setup-slurm gpu-test gpu-bench lint clean
+.PHONY: setup setup-train setup-browser vendor demo test mutants fuzz memory bench thousand chaos slurm-test setup-slurm gpu-test gpu-bench lint clean
 
 setup: $(VENV)/.installed
 
@@ -34,6 +34,16 @@ demo: setup
 	$(BIN)/ercohort simulate --cohort demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES) --resources gpu=1 --forcerun cohort
 
+# The report's tests need Chromium; where it cannot be installed they are skipped, saying so.
+setup-browser:
+	@command -v chromium >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] \
+		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends chromium >/dev/null; } \
+		|| echo "no Chromium: the tests of the report in the browser are skipped; on Debian: apt-get install chromium"
+
+# The report's JavaScript libraries, from npm, in the versions that the script names.
+vendor:
+	$(PYTHON) src/ercohort/report/vendor/fetch.py
+
 # By itself, on top of the other: its plugin would make every start of Snakemake half a second slower.
 KUBERNETES := $(VENV)/kubernetes
 PURELIB := 'import sysconfig; print(sysconfig.get_path("purelib"))'
@@ -44,7 +54,7 @@ $(KUBERNETES)/.installed: $(VENV)/.installed-dev
 		snakemake-executor-plugin-kubernetes snakemake-storage-plugin-fs
 	@touch $@
 
-test: $(VENV)/.installed-dev $(VENV)/.installed-train $(KUBERNETES)/.installed
+test: $(VENV)/.installed-dev $(VENV)/.installed-train $(KUBERNETES)/.installed setup-browser
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 
 # Some minutes: files that were sound once, and what somebody may have done to them. FUZZ is examples a test.

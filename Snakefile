@@ -7,6 +7,9 @@ min_version("9.20")
 configfile: "config/config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 # Shards per slide; `--set-scatter shard=4` spreads one slide over four GPUs.
 scattergather:
     shard=1,
@@ -19,6 +22,7 @@ include: "workflow/rules/tissue.smk"
 include: "workflow/rules/detect.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/cohort.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/loop.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
@@ -28,6 +32,7 @@ rule all:
     default_target: True
     input:
         "results/cohort_er.csv",
+        "results/report/index.html",
         "results/checksums.sha256",
         # Named one by one: Snakemake does not miss a file in the middle that a failed step has left undone.
         collect(

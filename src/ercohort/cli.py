@@ -224,6 +224,29 @@ def verify(
     raise typer.Exit(1 if n else 0)
 
 
+@app.command()
+def view(
+    results: Annotated[Path, typer.Argument(help="A results folder of the workflow.")] = Path("results"),
+    slide: Annotated[str | None, typer.Argument(help="A slide's id; the report if left out.")] = None,
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
+) -> None:
+    """Show the report, and slides with their nuclei, in the browser of this machine."""
+    from ercohort.report.serve import make_server, start_page
+
+    server = make_server(results, port)
+    address = server.address + start_page(server.viewer, slide)
+    print(f"{address}\nOnly this machine can open it, with this very address. Ctrl-C ends it.", flush=True)
+    if browser:
+        import webbrowser
+
+        webbrowser.open(address)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print()
+
+
 @app.command("validate-geojson")
 def validate(files: Annotated[list[Path], typer.Argument(help="GeoJSON files, also .gz and .zip.")]) -> None:
     """Check files by the rules of QuPath's reader."""

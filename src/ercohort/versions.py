@@ -15,6 +15,7 @@ STEP_VERSION: dict[str, int] = {
     "geojson_overlay": 1,
     "cohort": 3,
     "checksums": 1,
+    "report": 1,
     "prelabel": 1,
     "dataset": 1,
     "generated_tiles": 1,

@@ -7,7 +7,9 @@ rule cohort:
         engine="results/engine/engine.json",
     output:
         **GROUP_TABLE,
-        table="results/cohort_er.csv",
+        table=report(
+            "results/cohort_er.csv", caption="../report/cohort_er.rst", category="Cohort"
+        ),
         timings="results/timings.csv",
         record="results/run.json",
         regions="results/cohort_er_regions.csv",

@@ -1,0 +1,41 @@
+# What a person opens first: the cohort in the browser. One job for all slides.
+
+
+rule report:
+    input:
+        table="results/cohort_er.csv",
+        summaries=collect("results/slides/{slide}/summary.json", slide=SAMPLES),
+        pictures=collect("results/slides/{slide}/overlay.jpg", slide=SAMPLES),
+        geojson=collect("results/slides/{slide}/nuclei.geojson.zip", slide=SAMPLES),
+    output:
+        page="results/report/index.html",
+        plot=report(
+            "results/report/percent_positive.svg",
+            caption="../report/percent_positive.rst",
+            category="Cohort",
+            labels={"picture": "Percent positive of all slides"},
+        ),
+        examples=report(
+            "results/report/examples.jpg",
+            caption="../report/examples.rst",
+            category="Cohort",
+            labels={"picture": "A few slides"},
+        ),
+    log:
+        "results/logs/report.log",
+    benchmark:
+        "results/benchmarks/report.tsv"
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        sheet=preflight.sheet_columns(SAMPLES),
+        version=STEP_VERSION["report"],
+    message:
+        "Writing the report"
+    script:
+        "../scripts/report.py"
