@@ -120,9 +120,13 @@ def _regions(summaries: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]
     """Scores of each slide's regions, rounded as in the table."""
     found = [summary.get("regions") or [] for summary in summaries]
     names = {*COHORT_COLUMNS, "status"}
-    rows = [{name: value for name, value in region.items() if name in names} for own in found for region in own]
+    rows = [
+        {name: value for name, value in region.items() if name in names} for own in found for region in own
+    ]
     rounded = iter(make_table(rows).rows(named=True))
-    return [[_known({**next(rounded), "counted": region.get("counted", True)}) for region in own] for own in found]
+    return [
+        [_known({**next(rounded), "counted": region.get("counted", True)}) for region in own] for own in found
+    ]
 
 
 def _opened(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A few slides' pictures on one sheet, for Snakemake's own report: the extremes, and those nearest the cut-offs."""
+"""A few slides' pictures on one sheet, for Snakemake's own report: extremes, and those nearest the cut-offs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ACROSS = 2
 
 
 def choose_examples(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return ids of up to six slides: the lowest and highest, and the two nearest 1 % and 10 %, lowest first."""
+    """Return ids of up to six slides, lowest first: the extremes, and the two nearest 1 % and 10 %."""
     scored = sorted(
         (row["percent_positive"], row["slide_id"]) for row in rows if row.get("percent_positive") is not None
     )
@@ -41,10 +41,7 @@ def draw_examples(path: str | Path, results: Path, rows: Sequence[Mapping[str, A
     rows
         Rows of the cohort table.
     """
-    pictures = {
-        slide_id: results / "slides" / slide_id / "overlay.jpg"
-        for slide_id in choose_examples(rows)
-    }
+    pictures = {slide_id: results / "slides" / slide_id / "overlay.jpg" for slide_id in choose_examples(rows)}
     pictures = {slide_id: file for slide_id, file in pictures.items() if file.is_file()}
     lines = max(-(-len(pictures) // ACROSS), 1)
     step = ROOM + GAP, ROOM + CAPTION + GAP

@@ -1,8 +1,8 @@
 """The nuclei of a slide by tile of the viewer: outlines where they can be seen, else how many lie where.
 
-A tile at zoom `k` shows `TILE` x `TILE` screen pixels of 2**k level-0 pixels each (k < 0: enlarged); its origin is
-the slide's scanned part. Nuclei are kept in Morton order of their tile at zoom 0, so that those of any tile of
-any coarser zoom lie together, and a tile costs what it holds, whatever the slide holds.
+A tile at zoom `k` shows `TILE` x `TILE` screen pixels of 2**k level-0 pixels each (k < 0: enlarged); its
+origin is the slide's scanned part. Nuclei are kept in Morton order of their tile at zoom 0, so that those of
+any tile of any coarser zoom lie together, and a tile costs what it holds, whatever the slide holds.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class NucleiTiles:
 
     @classmethod
     def of(cls, nuclei: pl.DataFrame, origin: tuple[int, int]) -> NucleiTiles:
-        """Sort nuclei (columns x0, y0, x1, y1, score, label, and grade if known) for a slide's scanned part."""
+        """Sort nuclei: columns x0, y0, x1, y1, score, label, and grade if known; `origin` of the scanned part."""
         x, y = origin
         boxes = nuclei.select("x0", "y0", "x1", "y1").to_numpy().astype(np.float32)
         boxes -= np.array([x, y, x, y], np.float32)
@@ -63,7 +63,9 @@ class NucleiTiles:
         cell = (centre // TILE).astype(np.uint64)
         codes = spread(cell[:, 0]) | (spread(cell[:, 1]) << np.uint64(1))
         order = np.argsort(codes, kind="stable")
-        grades = nuclei["grade"].fill_null(0).to_numpy() if "grade" in nuclei.columns else np.zeros(len(order))
+        grades = (
+            nuclei["grade"].fill_null(0).to_numpy() if "grade" in nuclei.columns else np.zeros(len(order))
+        )
         scores = np.floor(np.clip(nuclei["score"].to_numpy(), 0, 1) * 255)
         return cls(
             boxes=np.ascontiguousarray(boxes[order]),
@@ -101,8 +103,8 @@ class NucleiTiles:
 
         Returns
         -------
-        Little-endian uint32 kind and count. `OUTLINES`: boxes (n, 4) float32 in level-0 pixels from the tile's
-        corner, then classes, scores, grades (n,) uint8. `DENSITY`: (classes, GRID, GRID) uint16 nuclei.
+        Little-endian uint32 kind and count. `OUTLINES`: boxes (n, 4) float32 in level-0 pixels from the
+        tile's corner, then classes, scores, grades (n,) uint8. `DENSITY`: (classes, GRID, GRID) uint16 nuclei.
         """
         if zoom > self.greatest_outline_zoom:
             return self._density(zoom, column, row, score)

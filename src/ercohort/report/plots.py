@@ -67,7 +67,7 @@ def draw_percent_positive(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def count_ranges(percents: Sequence[float]) -> np.ndarray:
-    """Count slides in each range of `RANGES`; exactly 1 % and exactly 10 % are Low Positive, as in the table."""
+    """Count slides in each range of `RANGES`; exactly 1 % and exactly 10 % are Low Positive."""
     values = np.asarray(percents, dtype=np.float64)
     place = np.searchsorted(RANGES, values, side="left") - 1
     place = np.where(values < LOW_PERCENT, 0, np.where(values == LOW_PERCENT, 1, place))
@@ -106,7 +106,9 @@ def _draw_bars(axes: Axes, scored: Sequence[tuple[int, Mapping[str, Any]]]) -> N
         bar.set_gid(f"bar-{index}")
     if len(scored) <= MANY:
         low = [row.get("ci_low") or 0 for _, row in scored]
-        high = [row["percent_positive"] if row.get("ci_high") is None else row["ci_high"] for _, row in scored]
+        high = [
+            row["percent_positive"] if row.get("ci_high") is None else row["ci_high"] for _, row in scored
+        ]
         axes.vlines(range(len(scored)), low, high, color=INK, linewidth=1)
     for cut in (LOW_PERCENT, HIGH_PERCENT):
         axes.axhline(cut, color=INK, linewidth=1, linestyle=(0, (4, 3)))

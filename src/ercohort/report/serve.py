@@ -148,8 +148,10 @@ class Viewer:
             "trouble": slide.pixels.trouble,
             "simulated": is_simulated(self.results, slide.record.path),
             "classes": [
-                {"name": name, "colour": colour} for name, colour in class_colours(slide.nuclei.labels).items()
+                {"name": name, "colour": colour}
+                for name, colour in class_colours(slide.nuclei.labels).items()
             ],
+            "graded": bool(slide.nuclei.grades.any()),
             "nNuclei": len(slide.nuclei.cells),
             "outlineZoom": slide.nuclei.greatest_outline_zoom,
             "report": (self.results / "report/index.html").is_file(),
@@ -222,7 +224,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._send(self._answer(parts, parse_qs(url.query)))
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def _answer(self, parts: list[str], query: dict[str, list[str]]) -> Answer:
         try:

@@ -9,7 +9,7 @@
   const table = makeTable(slides, own);
   const filters = document.getElementById("filters");
   let shown = slides;
-  let opener = null;
+  let current = null;
 
   function totals() {
     const count = (test) => slides.filter(test).length;
@@ -111,15 +111,15 @@
       document.title = "ER cohort report";
       if (wasOpen) {
         table.redraw();
-        if (opener) opener.focus();
+        backTo(current);
       }
       return;
     }
     if (view.hidden) {
-      opener = document.activeElement;
       const rows = table.getRows("active").map((row) => slides[row.getData().index]);
       shown = rows.includes(slide) ? rows : slides;
     }
+    current = slide;
     const at = shown.indexOf(slide);
     const place = `${number(at + 1, 0)} of ${number(shown.length, 0)}`;
     showSlide(view, slide, own, { before: shown[at - 1], after: shown[at + 1], place: place });
@@ -128,6 +128,15 @@
     document.title = slide.id + " · ER cohort report";
     scrollTo(0, 0);
     document.getElementById("slide-heading").focus();
+  }
+
+  // The keyboard goes on from the slide that was looked at last.
+  function backTo(slide) {
+    const focus = () => {
+      const link = [...document.querySelectorAll(".tabulator-row a")].find((one) => one.textContent === slide.id);
+      if (link) link.focus();
+    };
+    table.scrollToRow(slides.indexOf(slide), "nearest", false).then(focus, focus);
   }
 
   function decode(text) {

@@ -31,14 +31,27 @@
   } });
   viewer.addHandler("canvas-key", (event) => { if (/^[rRf]$/.test(event.originalEvent.key)) event.preventDefaultAction = true; });
 
+  function mark(colour) {
+    const made = document.createElement("span");
+    made.className = "mark";
+    made.style.borderColor = `rgb(${colour.join(" ")})`;
+    return made;
+  }
+
+  const grades = document.getElementById("grades");
+  document.getElementById("colours").hidden = !slide.graded;
+  GRADE_COLOURS.forEach((colour, grade) => {
+    const one = document.createElement("span");
+    one.append(mark(colour), grade ? `${grade}+` : "0");
+    grades.append(one);
+  });
+
   slide.classes.forEach((one, index) => {
-    const mark = document.createElement("span"), label = document.createElement("label"), box = document.createElement("input");
-    mark.className = "mark";
-    mark.style.borderColor = `rgb(${one.colour.join(" ")})`;
+    const label = document.createElement("label"), box = document.createElement("input");
     box.type = "checkbox";
     box.checked = true;
     box.addEventListener("change", () => { style.shown[index] = box.checked; restyle(); });
-    label.append(box, mark, one.name);
+    label.append(box, mark(one.colour), one.name);
     document.getElementById("classes").append(label);
   });
 
@@ -55,7 +68,7 @@
     clearTimeout(later);
     later = setTimeout(() => { style.score = Number(controls.score.value); restyle(); }, 120);
   });
-  controls.colour.addEventListener("change", () => { style.colour = controls.colour.value; restyle(); });
+  controls.colour.addEventListener("change", () => { style.colour = controls.colour.value; grades.hidden = style.colour !== "grade"; restyle(); });
   controls.nuclei.addEventListener("change", () => { if (nuclei) nuclei.setOpacity(controls.nuclei.checked ? 1 : 0); });
   controls.addEventListener("submit", (event) => event.preventDefault());
   const zoomBy = (factor) => { viewer.viewport.zoomBy(factor); viewer.viewport.applyConstraints(); };

@@ -34,14 +34,18 @@ def main() -> None:
     for name, (version, licence, files) in PACKAGES.items():
         with tempfile.TemporaryDirectory() as folder:
             spec = f"{name}@{version}"
-            subprocess.run(["npm", "pack", "--silent", spec], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                ["npm", "pack", "--silent", spec], cwd=folder, check=True, stdout=subprocess.DEVNULL
+            )
             (archive,) = Path(folder).glob("*.tgz")
             with tarfile.open(archive) as packed:
                 for source, target in files.items():
                     member = packed.extractfile(f"package/{source}")
                     assert member is not None, f"{spec} has no {source}"
                     (FOLDER / target).write_bytes(member.read())
-        sums = {target: hashlib.sha256((FOLDER / target).read_bytes()).hexdigest() for target in files.values()}
+        sums = {
+            target: hashlib.sha256((FOLDER / target).read_bytes()).hexdigest() for target in files.values()
+        }
         noted.append({"name": name, "version": version, "licence": licence, "sha256": sums})
     (FOLDER / "vendored.json").write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
 

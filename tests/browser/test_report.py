@@ -1,0 +1,126 @@
+"""The cohort's report, opened from disk in Chromium."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.report_cohort import EVIL
+
+
+def open_page(page, path: Path, anchor: str = "") -> None:
+    page.goto(path.as_uri() + anchor)
+    page.wait_for_selector("html[data-ready=yes]", state="attached")
+
+
+def ids(page) -> list[str]:
+    return page.locator(".tabulator-row [tabulator-field=id]").all_inner_texts()
+
+
+def heading(page, name: str):
+    return page.locator(".tabulator-col", has=page.get_by_text(name, exact=True)).first
+
+
+def test_it_opens_from_disk_and_asks_for_nothing_but_the_run_s_own_files(page, seen, report):
+    open_page(page, report)
+    page.get_by_role("link", name="good-5").click()
+    page.wait_for_function(
+        "[...document.images].length === 2 && [...document.images].every((i) => i.naturalWidth === 60)"
+    )
+    folder = report.parents[1].as_uri()
+    assert [url for url in seen.asked if not url.startswith((folder, "data:"))] == []
+    assert sorted(Path(url).name for url in seen.asked if url.startswith(folder)) == [
+        "heatmap.png", "index.html", "overlay.jpg",
+    ]  # fmt: skip
+    assert seen.said == []
+    assert "Research use only" in page.inner_text("[role=note]")
+
+
+def test_bad_slides_stand_first_with_their_reason(page, report):
+    open_page(page, report)
+    assert ids(page)[:3] == ["gone", "torn", "good-0"]
+    told = page.locator("#attention li").all_inner_texts()
+    assert told[0] == "gone (missing): in/gone.svs: no such file; correct the path"
+    assert len(told) == 2
+
+
+def test_headings_sort_by_mouse_and_by_keyboard_and_empty_cells_stay_below(page, report):
+    open_page(page, report)
+    column = heading(page, "Positive %")
+    column.click()
+    assert ids(page)[:3] == ["good-0", "good-1", "good-2"]
+    column.focus()
+    page.keyboard.press("Enter")
+    assert ids(page)[:2] == ["good-6", "good-5"]
+    assert set(ids(page)[-2:]) == {"gone", "torn"}
+
+
+def test_filters_leave_the_slides_that_fit_and_pale_the_other_bars(page, report):
+    open_page(page, report)
+    page.keyboard.press("/")
+    page.keyboard.type("GOOD-")
+    page.wait_for_function("document.getElementById('count').textContent === '7 of 11 slides'")
+    page.get_by_label("ER category").select_option("Low Positive")
+    page.wait_for_function("document.getElementById('count').textContent === '3 of 11 slides'")
+    assert ids(page) == ["good-2", "good-3", "good-4"]
+    assert page.locator("#plot [data-slide]").count() == 9
+    assert page.locator("#plot [data-slide].out").count() == 6
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_label("Flag").select_option("few_nuclei")
+    page.wait_for_function("document.getElementById('count').textContent === '1 of 11 slides'")
+    assert ids(page) == ["few"]
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_label("Positive % from").fill("1")
+    page.get_by_label("to", exact=True).fill("10")
+    page.wait_for_function("document.getElementById('count').textContent === '3 of 11 slides'")
+
+
+def test_a_slide_is_opened_and_left_with_the_keyboard_alone(page, report):
+    open_page(page, report)
+    page.locator(".tabulator-row a", has_text="good-1").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#slide-heading:focus")
+    text = page.inner_text("#slide")
+    for part in ("0.50 % of 1,000 nuclei", "Negative", "net@abc", "a processor", "2.50"):
+        assert part in text
+    geojson = page.get_by_role("link", name="nuclei.geojson.zip").get_attribute("href")
+    assert (report.parent / geojson).read_bytes() == b"a zip"
+    page.keyboard.press("n")
+    page.wait_for_function("document.title.startsWith('good-2')")
+    page.keyboard.press("p")
+    page.wait_for_function("document.title.startsWith('good-1')")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#cohort:not([hidden])")
+    page.wait_for_function("document.activeElement.textContent === 'good-1'")
+
+
+def test_a_bar_opens_its_slide_and_an_address_leads_to_it(page, report):
+    open_page(page, report)
+    page.locator("#plot [data-slide]", has=page.locator("title", has_text="good-6")).click()
+    page.wait_for_function("document.title.startsWith('good-6')")
+    open_page(page, report, "#/slide/gone")
+    assert "no such file" in page.inner_text("#slide .message")
+
+
+@pytest.mark.parametrize("slide", ["evil", "torn"])
+def test_text_from_outside_is_shown_and_does_nothing(page, seen, report, slide):
+    open_page(page, report)
+    assert page.locator(".tabulator-col-title", has_text="onerror='hacked=1'").count() == 1
+    open_page(page, report, f"#/slide/{slide}")
+    assert EVIL.split("\u2028")[0] in page.inner_text("#slide .message")
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img[src=x]").count() == 0
+    assert seen.said == []
+
+
+def test_a_thousand_slides_load_and_only_what_is_seen_is_in_the_page(page, seen, large_report):
+    page.set_default_timeout(30_000)
+    open_page(page, large_report)
+    assert page.inner_text("#count") == "1,000 of 1,000 slides"
+    assert 10 < page.locator(".tabulator-row").count() < 150
+    assert page.locator("#attention li").count() == 20
+    heading(page, "Slide").click()
+    heading(page, "Slide").click()
+    assert ids(page)[0] == "case-00999"
+    assert seen.said == []
