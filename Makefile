@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 8
 
-.PHONY: setup setup-train setup-browser vendor demo test mutants fuzz memory bench thousand chaos slurm-test setup-slurm gpu-test gpu-bench lint clean
+.PHONY: setup setup-train setup-browser vendor demo test mutants fuzz memory bench bench-report thousand chaos slurm-test setup-slurm gpu-test gpu-bench lint clean
 
 setup: $(VENV)/.installed
 
@@ -72,6 +72,10 @@ mutants: $(VENV)/.installed-dev
 # A few minutes on 2 cores; FULL=1 runs the whole workload, BASE=<revision> compares with that revision.
 bench: $(VENV)/.installed-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/bench.py $(if $(FULL),--size full) $(if $(BASE),--base $(BASE))
+
+# The report of a thousand slides and the view of a million nuclei, in Chromium; two minutes.
+bench-report: $(VENV)/.installed-dev setup-browser
+	$(BIN)/python benchmarks/report.py
 
 # A cohort of a thousand simulated slides, 2 % of them bad, to its table; three quarters of an hour on 2 cores.
 thousand: $(VENV)/.installed-dev

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,14 @@ from tests.report_cohort import EVIL
 def open_page(page, path: Path, anchor: str = "") -> None:
     page.goto(path.as_uri() + anchor)
     page.wait_for_selector("html[data-ready=yes]", state="attached")
+
+
+def until(page, condition: str) -> None:
+    """Wait for a condition; the driver's own way to wait is a script that the page rightly refuses."""
+    deadline = time.monotonic() + 60
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(50)
 
 
 def ids(page) -> list[str]:
@@ -25,8 +34,8 @@ def heading(page, name: str):
 def test_it_opens_from_disk_and_asks_for_nothing_but_the_run_s_own_files(page, seen, report):
     open_page(page, report)
     page.get_by_role("link", name="good-5").click()
-    page.wait_for_function(
-        "[...document.images].length === 2 && [...document.images].every((i) => i.naturalWidth === 60)"
+    until(
+        page, "[...document.images].length === 2 && [...document.images].every((i) => i.naturalWidth === 60)"
     )
     folder = report.parents[1].as_uri()
     assert [url for url in seen.asked if not url.startswith((folder, "data:"))] == []
@@ -60,20 +69,20 @@ def test_filters_leave_the_slides_that_fit_and_pale_the_other_bars(page, report)
     open_page(page, report)
     page.keyboard.press("/")
     page.keyboard.type("GOOD-")
-    page.wait_for_function("document.getElementById('count').textContent === '7 of 11 slides'")
+    until(page, "document.getElementById('count').textContent === '7 of 11 slides'")
     page.get_by_label("ER category").select_option("Low Positive")
-    page.wait_for_function("document.getElementById('count').textContent === '3 of 11 slides'")
+    until(page, "document.getElementById('count').textContent === '3 of 11 slides'")
     assert ids(page) == ["good-2", "good-3", "good-4"]
     assert page.locator("#plot [data-slide]").count() == 9
     assert page.locator("#plot [data-slide].out").count() == 6
     page.get_by_role("button", name="Clear").click()
     page.get_by_label("Flag").select_option("few_nuclei")
-    page.wait_for_function("document.getElementById('count').textContent === '1 of 11 slides'")
+    until(page, "document.getElementById('count').textContent === '1 of 11 slides'")
     assert ids(page) == ["few"]
     page.get_by_role("button", name="Clear").click()
     page.get_by_label("Positive % from").fill("1")
     page.get_by_label("to", exact=True).fill("10")
-    page.wait_for_function("document.getElementById('count').textContent === '3 of 11 slides'")
+    until(page, "document.getElementById('count').textContent === '3 of 11 slides'")
 
 
 def test_a_slide_is_opened_and_left_with_the_keyboard_alone(page, report):
@@ -87,18 +96,18 @@ def test_a_slide_is_opened_and_left_with_the_keyboard_alone(page, report):
     geojson = page.get_by_role("link", name="nuclei.geojson.zip").get_attribute("href")
     assert (report.parent / geojson).read_bytes() == b"a zip"
     page.keyboard.press("n")
-    page.wait_for_function("document.title.startsWith('good-2')")
+    until(page, "document.title.startsWith('good-2')")
     page.keyboard.press("p")
-    page.wait_for_function("document.title.startsWith('good-1')")
+    until(page, "document.title.startsWith('good-1')")
     page.keyboard.press("Escape")
     page.wait_for_selector("#cohort:not([hidden])")
-    page.wait_for_function("document.activeElement.textContent === 'good-1'")
+    until(page, "document.activeElement.textContent === 'good-1'")
 
 
 def test_a_bar_opens_its_slide_and_an_address_leads_to_it(page, report):
     open_page(page, report)
     page.locator("#plot [data-slide]", has=page.locator("title", has_text="good-6")).click()
-    page.wait_for_function("document.title.startsWith('good-6')")
+    until(page, "document.title.startsWith('good-6')")
     open_page(page, report, "#/slide/gone")
     assert "no such file" in page.inner_text("#slide .message")
 

@@ -1,4 +1,4 @@
-"""A few slides' pictures on one sheet, for Snakemake's own report: extremes, and those nearest the cut-offs."""
+"""A few slides' pictures on one sheet, for Snakemake's report: extremes, and those nearest the cut-offs."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class NucleiTiles:
 
     @classmethod
     def of(cls, nuclei: pl.DataFrame, origin: tuple[int, int]) -> NucleiTiles:
-        """Sort nuclei: columns x0, y0, x1, y1, score, label, and grade if known; `origin` of the scanned part."""
+        """Sort nuclei: columns x0, y0, x1, y1, score, label, and grade where it is known."""
         x, y = origin
         boxes = nuclei.select("x0", "y0", "x1", "y1").to_numpy().astype(np.float32)
         boxes -= np.array([x, y, x, y], np.float32)
@@ -104,7 +104,8 @@ class NucleiTiles:
         Returns
         -------
         Little-endian uint32 kind and count. `OUTLINES`: boxes (n, 4) float32 in level-0 pixels from the
-        tile's corner, then classes, scores, grades (n,) uint8. `DENSITY`: (classes, GRID, GRID) uint16 nuclei.
+        tile's corner, then classes, scores, grades (n,) uint8. `DENSITY`: nuclei, uint16, of each class
+        in GRID x GRID bins.
         """
         if zoom > self.greatest_outline_zoom:
             return self._density(zoom, column, row, score)

@@ -136,7 +136,9 @@
       const link = [...document.querySelectorAll(".tabulator-row a")].find((one) => one.textContent === slide.id);
       if (link) link.focus();
     };
-    table.scrollToRow(slides.indexOf(slide), "nearest", false).then(focus, focus);
+    // After the table, which was hidden, has drawn its rows anew.
+    table.scrollToRow(slides.indexOf(slide), "nearest", false).catch(() => null);
+    setTimeout(focus, 100);
   }
 
   function decode(text) {
