@@ -145,7 +145,7 @@ def test_removing_a_row_runs_the_table_alone(cohort):
         jobs = ran(folder.snakemake("--dry-run"))
     finally:
         sheet.write_text(before)
-    assert jobs == {"cohort": 1, "checksums": 1, "all": 1}
+    assert jobs == {"cohort": 1, "checksums": 1, "report": 1, "all": 1}
 
 
 def test_a_slide_that_was_replaced_runs_again(cohort):
@@ -164,7 +164,7 @@ def test_a_second_config_changes_only_what_it_names(cohort):
     folder, _ = cohort
     (folder.path / "other.yaml").write_text("geojson:\n  frame: slide\ndetect:\n")
     jobs = ran(folder.snakemake("--dry-run", "--configfile", "config/config.yaml", "other.yaml"))
-    assert jobs == {"geojson_overlay": 6, "cohort": 1, "checksums": 1, "all": 1}
+    assert jobs == {"geojson_overlay": 6, "cohort": 1, "checksums": 1, "report": 1, "all": 1}
 
 
 def test_a_slide_that_appears_runs_alone(cohort, slides):

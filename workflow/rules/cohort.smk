@@ -8,7 +8,9 @@ rule cohort:
     output:
         **GROUP_TABLE,
         table=report(
-            "results/cohort_er.csv", caption="../report/cohort_er.rst", category="Cohort"
+            "results/cohort_er.csv",
+            caption="../report/cohort_er.rst",
+            category="Cohort",
         ),
         timings="results/timings.csv",
         record="results/run.json",

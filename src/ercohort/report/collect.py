@@ -35,7 +35,6 @@ COHORT_FILES = {
     "cohort_er_by_group.csv": "slides of a patient or group pooled",
     "timings.csv": "how long each slide took",
     "run.json": "how the table was made",
-    "checksums.sha256": "checksums of all results",
 }
 
 PICTURE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.(jpg|png)")
