@@ -89,7 +89,7 @@ class Meter:
 
 
 def load_report(browser: Any, page: Path, rounds: int) -> tuple[list[float], list[float]]:
-    """Open the page anew; return seconds from navigation until the table stands, by clock and of processor."""
+    """Open the page anew; return seconds until the table stands, by the clock and of processor."""
     clock, processor = [], []
     for _ in range(rounds):
         tab = browser.new_page()
@@ -131,9 +131,7 @@ def main() -> None:
         browser = driver.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
         page = large_cohort(Path(folder) / "large/results", arguments.slides)
         clock, processor = map(statistics.median, load_report(browser, page, arguments.rounds))
-        print(
-            f"{arguments.slides:,} slides, page of {page.stat().st_size / 1e6:.1f} MB: loaded in {clock:.2f} s"
-        )
+        print(f"{arguments.slides:,} slides, {page.stat().st_size / 1e6:.1f} MB: loaded in {clock:.2f} s")
         print(f"of that, processor time of the page: {processor:.2f} s")
         results = Path(folder) / "million/results"
         write_slide(results, arguments.nuclei)
