@@ -47,7 +47,7 @@ def draw_percent_positive(rows: Sequence[Mapping[str, Any]]) -> str:
 
     scored = [(index, row) for index, row in enumerate(rows) if row.get("percent_positive") is not None]
     scored.sort(key=_percent_of)
-    settings = {
+    settings: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": "ercohort",
         "font.family": ["sans-serif"],
@@ -79,6 +79,8 @@ def _percent_of(entry: tuple[int, Mapping[str, Any]]) -> tuple[float, int]:
 
 
 def _draw_ranges(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     counts = count_ranges([row["percent_positive"] for row in rows])
     colours = [CATEGORY_COLOURS[_category_above(low)] for low in RANGES[:-1]]
     axes.bar(np.arange(len(counts)) + 0.5, counts, width=0.86, color=colours)
@@ -90,7 +92,7 @@ def _draw_ranges(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         axes.axvline(RANGES.index(cut), color=INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.set_xlim(0, len(RANGES) - 1)
     axes.set_ylim(0, max(int(counts.max(initial=0)) * 1.15, 1))
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("Positive nuclei, % (ranges; dashed: 1 % and 10 %)")
     axes.set_ylabel("Slides")
     _plain(axes)

@@ -64,7 +64,7 @@ class SlideTiles:
         return text.getvalue()
 
     def _open(self) -> Slide | None:
-        places = [self.info.path, self._folder.parents[2] / self.info.path]
+        places: list[str | Path] = [self.info.path, self._folder.parents[2] / self.info.path]
         for path in places:
             try:
                 return open_slide(path, info=self.info)
