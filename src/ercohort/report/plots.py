@@ -27,6 +27,9 @@ TICKS = (0, 1, 5, 10, 25, 50, 75, 100)
 MANY = 400
 """With more slides the intervals are narrower than a line can be drawn."""
 
+FEW = 100
+"""With more slides, gaps between the bars would make them pale."""
+
 INK = "#1c2026"
 
 
@@ -103,7 +106,8 @@ def _draw_bars(axes: Axes, scored: Sequence[tuple[int, Mapping[str, Any]]]) -> N
     # A slide without a positive nucleus still is a bar that can be seen and pointed at.
     heights = [max(row["percent_positive"], 0.02) for _, row in scored]
     colours = [CATEGORY_COLOURS[ERCategory(row["er_category"])] for _, row in scored]
-    bars = axes.bar(np.arange(len(scored)), heights, width=0.86, color=colours)
+    width = 0.86 if len(scored) <= FEW else 1.0
+    bars = axes.bar(np.arange(len(scored)), heights, width=width, color=colours)
     for bar, (index, _) in zip(bars, scored, strict=True):
         bar.set_gid(f"bar-{index}")
     if len(scored) <= MANY:

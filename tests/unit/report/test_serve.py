@@ -74,7 +74,8 @@ def test_another_host_name_finds_nothing(server):
     "path",
     [
         "../secret.csv", "%2e%2e/secret.csv", "..%2fsecret.csv", "slides/seen/..%2f..%2f..%2fsecret.csv",
-        "slides/../secret.csv", "slides%2f..%2f..%2fsecret.csv", "report/..%2f..%2fsecret.csv", ".hidden.csv", "slides/seen/nothing.jpg",
+        "slides/../secret.csv", "slides%2f..%2f..%2fsecret.csv", "report/..%2f..%2fsecret.csv",
+        ".hidden.csv", "slides/seen/nothing.jpg",
         "slides/seen", "tiles/seen/0/0_0_0.jpg", "tiles/seen/99/0_0.jpg", "tiles/seen/0/999_0.jpg",
         "tiles/seen/-1/0_0.jpg", "nuclei/seen/x/0_0", "view/nobody", "static/../page.py", "",
     ],
