@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -134,6 +135,20 @@ def test_adding_a_row_runs_one_slide_and_the_table(cohort, slides):
         "tissue_mask", "tile_manifest", "detect_shard", "merge", "geojson_overlay",
     }  # fmt: skip
     assert set(jobs.values()) == {1}
+
+
+def test_the_report_holds_every_slide_and_how_the_table_was_made(cohort):
+    folder, _ = cohort
+    page = (folder.path / "results/report/index.html").read_text(encoding="utf-8")
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    slides = {slide["id"]: slide for slide in data["slides"]}
+    assert list(slides) == ["gone", "nonsense", "picture", "far", "one", "glass"]
+    assert "no such file" in slides["gone"]["row"]["message"]
+    assert slides["one"]["simulated"]
+    assert slides["one"]["row"]["percent_positive"] == folder.table()["percent_positive"][0]
+    assert slides["one"]["regions"][0]["region"] == "tissue"
+    assert {"overlay.jpg", "heatmap.png"} <= {picture["file"] for picture in slides["one"]["pictures"]}
+    assert data["run"]["config"]["samples"] == "config/samples.tsv"
 
 
 def test_removing_a_row_runs_the_table_alone(cohort):

@@ -123,7 +123,8 @@ def _draw_bars(axes: Axes, scored: Sequence[tuple[int, Mapping[str, Any]]]) -> N
     axes.set_xlim(-0.6, max(len(scored), 1) - 0.4)
     axes.set_xticks([])
     interval = ", with 95 % intervals" if len(scored) <= MANY else ""
-    axes.set_xlabel(f"{len(scored):,} slides, lowest first{interval} (root scale; dashed: 1 % and 10 %)")
+    slides = "1 slide" if len(scored) == 1 else f"{len(scored):,} slides"
+    axes.set_xlabel(f"{slides}, lowest first{interval} (root scale; dashed: 1 % and 10 %)")
     axes.set_ylabel("Positive nuclei")
     _plain(axes)
 

@@ -64,12 +64,15 @@ class SlideTiles:
         return text.getvalue()
 
     def _open(self) -> Slide | None:
+        """Open the file where the run did, seen from here or from the folder that holds the results."""
         places: list[str | Path] = [self.info.path, self._folder.parents[2] / self.info.path]
+        said = []
         for path in places:
             try:
                 return open_slide(path, info=self.info)
             except SlideError as error:
-                self.trouble = self.trouble or f"{error.message}; the thumbnail of the run is shown"
+                said.append(error.message)
+        self.trouble = f"{said[0]}; the thumbnail of the run is shown"
         return None
 
     def _picture(self, x: int, y: int, w: int, h: int, size: tuple[int, int], scale: int) -> Image.Image:

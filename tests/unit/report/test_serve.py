@@ -118,7 +118,18 @@ def test_a_slide_that_was_moved_is_shown_from_its_thumbnail(results, scn, tmp_pa
     record = tmp_path / "results/slides/moved/slide.json"
     record.write_text(record.read_text().replace(str(scn), str(tmp_path / "elsewhere.scn")))
     slide = Viewer(tmp_path / "results").open("moved")
-    assert "elsewhere.scn" in slide.pixels.trouble
+    assert "elsewhere.scn: no such file" in slide.pixels.trouble
     tile = np.asarray(Image.open(io.BytesIO(slide.pixels.tile(1, 0, 0) or b""))).astype(int)
     blurred = field[:768, :1024].astype(int).mean(axis=(0, 1))
     assert np.abs(tile.mean(axis=(0, 1)) - blurred).max() < 6
+
+
+def test_a_slide_named_from_the_run_s_folder_is_found_from_anywhere(scn, tmp_path):
+    from ercohort.report.serve import Viewer
+
+    slide_with_nuclei(tmp_path / "results", scn)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/leica.scn").symlink_to(scn)
+    record = tmp_path / "results/slides/seen/slide.json"
+    record.write_text(record.read_text().replace(str(scn), "in/leica.scn"))
+    assert Viewer(tmp_path / "results").open("seen").pixels.trouble == ""
