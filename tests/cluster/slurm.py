@@ -31,7 +31,7 @@ NODES = {"node1": 2, "node2": 1}  # fake GPUs of each
 
 def what_is_missing() -> str | None:
     """Say in one line why no Slurm can be started here, with the cure; None if one can."""
-    absent = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
+    absent = [name for name in PROGRAMS if shutil.which(name, path=_environment()["PATH"]) is None]
     if absent:
         return f"{', '.join(absent)}: not installed; as root, on Debian: make setup-slurm"
     if os.geteuid() != 0:
@@ -185,7 +185,7 @@ class Slurm:
         (SYSTEM / "slurm.conf").write_text(MARK + text)
 
     def _daemon(self, *command: str) -> None:
-        environment = {**os.environ, MARKED: "1", "PATH": f"{os.environ['PATH']}:/usr/sbin"}
+        environment = _environment() | {MARKED: "1"}
         if "-N" in command:
             environment[f"{MARKED}_NODE"] = command[command.index("-N") + 1]
         with (self.folder / "daemons.log").open("a") as log:
@@ -197,6 +197,11 @@ class Slurm:
                 env=environment,
                 start_new_session=True,
             )
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's, with the daemons' folder, which not every root has in its path."""
+    return {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"}
 
 
 def _marked(variable: str, value: str) -> list[psutil.Process]:
@@ -223,7 +228,9 @@ def _steps(node: str = "") -> list[psutil.Process]:
 
 def run(*command: str) -> str:
     """Run a command of Slurm; return what it printed."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env=_environment()
+    )
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout
 
