@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 
 import polars as pl
 import pytest
@@ -146,8 +147,8 @@ def test_no_text_begins_as_a_formula_or_breaks_its_line(tmp_path_factory, text):
     assert len(path.read_text(encoding="utf-8").splitlines()) == 2
     for cell in rows[1]:
         assert cell[:1] not in ("@", "=", "\t", "\r")
-        if cell[:1] in ("+", "-"):
-            float(cell.replace(",", "."))
+        if cell[:1] in ("+", "-"):  # a number, or signs alone
+            assert re.fullmatch(r"[+/-]+|[+-][\d.,]+([eE][+-]?\d+)?\s*%?", cell), cell
 
 
 def test_a_column_name_is_neutralised_too(tmp_path):
