@@ -66,8 +66,8 @@ def _folder(path: Path, slide: Path, n: int) -> Path:
 def _finished(path: Path, done: Path, slide: Path, n: int) -> Path:
     """Make a working directory in which all is done: one slide's files under every name."""
     _folder(path, slide, n)
-    shutil.copytree(done / "results/engine", path / "results/engine")
-    shutil.copy(done / "results/cohort_er.csv", path / "results")
+    but_slides = shutil.ignore_patterns("slides", "logs", "benchmarks")
+    shutil.copytree(done / "results", path / "results", ignore=but_slides, dirs_exist_ok=True)
     for number in range(n):
         shutil.copytree(done / "results/slides/s0000", path / f"results/slides/s{number:04d}")
     _seconds(path, "--touch")
