@@ -38,7 +38,13 @@ rule all:
         collect(
             "results/slides/{slide}/{file}",
             slide=SAMPLES,
-            file=["slide.json", "tiles.parquet", "nuclei.parquet", "summary.json"],
+            file=[
+                "slide.json",
+                "tiles.parquet",
+                "nuclei.parquet",
+                "summary.json",
+                "nuclei.geojson.zip",
+            ],
         ),
         branch(CONFIG.strict, then="results/strict.ok", otherwise=[]),
 
