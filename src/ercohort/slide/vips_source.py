@@ -76,6 +76,8 @@ class VipsSource:
         if pointer == ffi.NULL:
             return None
         buffer = ffi.buffer(ffi.gc(pointer, glib_lib.g_free), size[0])
+        if size[0] != height * width * 3:  # a directory that states its colours wrongly: libvips makes four
+            return None
         return np.frombuffer(buffer, np.uint8).reshape(height, width, 3)
 
     def _region(self, level: int) -> pyvips.Region:
