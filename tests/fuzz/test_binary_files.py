@@ -65,7 +65,7 @@ LITERALS = st.sampled_from(
 )
 
 
-def read(path: Path, content: bytes) -> ModelInfo | None:
+def assert_sound_or_refused(path: Path, content: bytes) -> ModelInfo | None:
     path.write_bytes(content)
     model: ModelInfo | None = readable_errors_only(lambda: read_model(path))
     if model is not None:
@@ -78,7 +78,7 @@ def read(path: Path, content: bytes) -> ModelInfo | None:
 
 
 def test_the_sound_detector_is_read(tmp_path: Path) -> None:
-    model = read(tmp_path / "er.onnx", detector(METADATA))
+    model = assert_sound_or_refused(tmp_path / "er.onnx", detector(METADATA))
     assert model is not None
     assert model.labels == ("Positive", "Negative")
 
@@ -86,7 +86,7 @@ def test_the_sound_detector_is_read(tmp_path: Path) -> None:
 @fuzz
 @given(changed_bytes(detector(METADATA), (b"\xff" * 10, b"\x80" * 12, b"\x3a\x00", b"\x72\x00")))
 def test_any_detector(tmp_path: Path, content: bytes) -> None:
-    read(tmp_path / "er.onnx", content)
+    assert_sound_or_refused(tmp_path / "er.onnx", content)
     try:
         read_onnx(content)
     except NotOnnxError as error:
@@ -101,7 +101,7 @@ def test_any_metadata(tmp_path: Path, key: str, value: str) -> None:
     metadata = {**METADATA, key: value}
     if key == "imgsz":
         del metadata["tile_px"]
-    read(tmp_path / "er.onnx", detector(metadata))
+    assert_sound_or_refused(tmp_path / "er.onnx", detector(metadata))
 
 
 def tiff(order: str, big: bool, pages: list[list[tuple[int, int, int, int]]], following: list[int]) -> bytes:
