@@ -1,5 +1,6 @@
 """Damaged slides: an error or the true pixels, never grey or black ones, and never a dead reader."""
 
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from ercohort.errors import SlideError, Status
+from ercohort.simulate import simulate_slide
 from ercohort.slide import Slide, open_slide
 from tests import slides
 
@@ -159,3 +161,21 @@ def test_overview_of_nothing_readable_is_an_error(field: slides.Array, tmp_path:
     with open_slide(path, info=info) as slide, pytest.raises(SlideError, match="no part of it") as caught:
         slide.overview(4.0)
     assert caught.value.status is Status.UNREADABLE
+
+
+def test_a_compression_that_is_stated_wrongly_is_no_unforeseen_error(tmp_path):
+    """libvips makes four colours of it where OpenSlide makes three."""
+    path = simulate_slide(tmp_path / "a.tif", width=1500, height=1000, percent_positive=40, seed=3).path
+    content = bytearray(path.read_bytes())
+    next_page, stated = struct.unpack_from("<Q", content, 8)[0], 0
+    while next_page:  # BigTIFF: a count, entries of 20 bytes, the next page's place
+        n = struct.unpack_from("<Q", content, next_page)[0]
+        for entry in range(next_page + 8, next_page + 8 + 20 * n, 20):
+            if struct.unpack_from("<H", content, entry)[0] == 259:
+                struct.pack_into("<H", content, entry + 12, 1)
+                stated += 1
+        next_page = struct.unpack_from("<Q", content, next_page + 8 + 20 * n)[0]
+    path.write_bytes(content)
+    assert stated > 0
+    with open_slide(path, mpp=0.5) as slide:
+        assert slide.info.reader == "openslide"
