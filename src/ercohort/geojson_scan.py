@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-from numba import njit
 
 from ercohort.geojson_geometry import GRID, Polygon
 from ercohort.geojson_schema import NOT_JSON, NULL, Feature, Top
+from ercohort.kernels import njit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

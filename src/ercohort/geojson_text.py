@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit, vectorize
 from numpy.typing import NDArray
+
+from ercohort.kernels import njit, vectorize
 
 LARGEST = 1e11
 """Numbers below this are written exactly to four decimals."""

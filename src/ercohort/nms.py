@@ -8,8 +8,9 @@ operation rounded once: a kernel on another device can agree to the bit.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from ercohort.kernels import njit
 
 Float32s = NDArray[np.float32]
 

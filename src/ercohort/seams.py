@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from numba import njit
 from numpy.typing import NDArray
 
+from ercohort.kernels import njit
 from ercohort.nms import Float32s, order_by, sortable
 from ercohort.schema import DETECTIONS, class_names, with_classes
 from ercohort.twins import SLACK_PX, resolve

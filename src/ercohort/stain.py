@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from ercohort.kernels import njit
 
 HEMATOXYLIN = (0.65, 0.70, 0.29)
 DAB = (0.27, 0.57, 0.78)

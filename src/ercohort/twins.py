@@ -17,9 +17,9 @@ keeps its place unless a better twin did.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from ercohort.kernels import njit
 from ercohort.nms import Float32s, canonical_order, intersection, sortable
 
 SLACK_PX = 3.0

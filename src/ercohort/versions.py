@@ -8,8 +8,7 @@ step run again.
 STEP_VERSION: dict[str, int] = {
     "engine": 2,
     "convert": 1,
-    "tissue_mask": 3,
-    "tile_manifest": 3,
+    "tissue_tiles": 1,
     "detect_shard": 2,
     "merge": 4,
     "geojson_overlay": 1,

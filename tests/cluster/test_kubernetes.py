@@ -28,7 +28,7 @@ def test_a_dry_run_plans_every_step(tmp_path):
     )
     assert code == 0, screen
     slides = len(run.names)
-    steps = ("tissue_mask", "tile_manifest", "detect_shard", "merge", "geojson_overlay")
+    steps = ("tissue_tiles", "detect_shard", "merge", "geojson_overlay")
     counts = ran(CompletedProcess([], code, screen, ""))
     assert {step: counts[step] for step in steps} == dict.fromkeys(steps, slides)
     assert counts["engine"] == counts["cohort"] == 1

@@ -132,7 +132,7 @@ def test_adding_a_row_runs_one_slide_and_the_table(cohort, slides):
     assert jobs.pop("checksums") == jobs.pop("report") == 1
     jobs.pop("all")
     assert set(jobs) == {
-        "tissue_mask", "tile_manifest", "detect_shard", "merge", "geojson_overlay",
+        "tissue_tiles", "detect_shard", "merge", "geojson_overlay",
     }  # fmt: skip
     assert set(jobs.values()) == {1}
 
@@ -172,7 +172,7 @@ def test_a_slide_that_was_replaced_runs_again(cohort):
         jobs = ran(folder.snakemake("--dry-run"))
     finally:
         slide.write_bytes(before)
-    assert jobs["tissue_mask"] == 1
+    assert jobs["tissue_tiles"] == 1
 
 
 def test_a_second_config_changes_only_what_it_names(cohort):
@@ -189,7 +189,7 @@ def test_a_slide_that_appears_runs_alone(cohort, slides):
         jobs = ran(folder.snakemake("--dry-run"))
     finally:
         (folder.path / "gone.svs").unlink()
-    assert jobs["tissue_mask"] == 1
+    assert jobs["tissue_tiles"] == 1
     assert jobs["cohort"] == 1
 
 

@@ -1,4 +1,5 @@
 # The sheet, the config and what the rules ask about a slide.
+import gc
 import os
 import sys
 import time
@@ -27,6 +28,9 @@ except ErcohortError as error:
     raise SystemExit(f"ercohort: {error}") from None
 
 STARTED = time.time()
+# The jobs of a thousand slides are millions of objects that stay; looking through them again and again is a
+# tenth of the time that planning takes.
+gc.set_threshold(200_000, 50, 100)
 # Slides are pooled where the sheet has the column that tells what belongs together.
 GROUP_TABLE = (
     {"groups": "results/cohort_er_by_group.csv"}
@@ -48,9 +52,7 @@ SHARD_SETTINGS = {
     ),
     "score": CONFIG.detect.score,
     "model_sha256": MODEL.sha256,
-    "versions": [
-        STEP_VERSION[step] for step in ("tissue_mask", "tile_manifest", "detect_shard")
-    ],
+    "versions": [STEP_VERSION[step] for step in ("tissue_tiles", "detect_shard")],
 }
 
 
@@ -64,20 +66,23 @@ def source(slide):
     return gone.find_source(SAMPLES[slide], Path("results/slides", slide))
 
 
+@cache
+def is_flat(slide):
+    """Whether a slide is a flat picture, which is not read by region; looked at once."""
+    path, made = source(slide).path, f"results/slides/{slide}/converted.tif"
+    return needs_conversion(path) if os.path.exists(path) else os.path.exists(made)
+
+
 def readable_slide(wildcards):
     """The pyramid made from a flat picture; nothing where the slide itself is read by region."""
-    path, made = (
-        source(wildcards.slide).path,
-        f"results/slides/{wildcards.slide}/converted.tif",
-    )
-    flat = needs_conversion(path) if os.path.exists(path) else os.path.exists(made)
-    return made if flat else []
+    flat = is_flat(wildcards.slide)
+    return f"results/slides/{wildcards.slide}/converted.tif" if flat else []
 
 
 def conversion_record(wildcards):
     """What became of the conversion, where one is needed."""
-    slide = readable_slide(wildcards)
-    return f"results/slides/{wildcards.slide}/converted.json" if slide else []
+    flat = is_flat(wildcards.slide)
+    return f"results/slides/{wildcards.slide}/converted.json" if flat else []
 
 
 def slide_regions(wildcards):

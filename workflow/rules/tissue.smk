@@ -1,4 +1,4 @@
-# From a slide file to the tiles that hold tissue.
+# From a slide file to the tiles that hold tissue. One job, since starting another costs more than the tiles.
 
 
 rule convert:
@@ -27,7 +27,7 @@ rule convert:
         "../scripts/convert.py"
 
 
-rule tissue_mask:
+rule tissue_tiles:
     input:
         slide=readable_slide,
         conversion=conversion_record,
@@ -35,10 +35,11 @@ rule tissue_mask:
         slide="results/slides/{slide}/slide.json",
         mask="results/slides/{slide}/tissue.png",
         thumbnail="results/slides/{slide}/thumbnail.jpg",
+        tiles="results/slides/{slide}/tiles.parquet",
     log:
-        "results/logs/{slide}/tissue_mask.log",
+        "results/logs/{slide}/tissue_tiles.log",
     benchmark:
-        "results/benchmarks/{slide}/tissue_mask.tsv"
+        "results/benchmarks/{slide}/tissue_tiles.tsv"
     retries: 1
     conda:
         "../../envs/cpu.yaml"
@@ -51,36 +52,11 @@ rule tissue_mask:
         mpp=slide_mpp,
         fingerprint=slide_fingerprint,
         tissue=CONFIG.tissue.model_dump(),
-        version=STEP_VERSION["tissue_mask"],
-    message:
-        "{wildcards.slide}: finding the tissue"
-    script:
-        "../scripts/tissue_mask.py"
-
-
-rule tile_manifest:
-    input:
-        slide="results/slides/{slide}/slide.json",
-        mask="results/slides/{slide}/tissue.png",
-    output:
-        "results/slides/{slide}/tiles.parquet",
-    log:
-        "results/logs/{slide}/tile_manifest.log",
-    benchmark:
-        "results/benchmarks/{slide}/tile_manifest.tsv"
-    retries: 1
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
-    params:
         tiles=CONFIG.tiles.model_dump(),
         detector_mpp=MODEL.mpp,
         regions=slide_regions,
-        version=STEP_VERSION["tile_manifest"],
+        version=STEP_VERSION["tissue_tiles"],
     message:
-        "{wildcards.slide}: laying out the tiles"
+        "{wildcards.slide}: finding the tissue, laying out the tiles"
     script:
-        "../scripts/tile_manifest.py"
+        "../scripts/tissue_tiles.py"

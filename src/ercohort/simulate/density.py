@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numba import njit
 
 from ercohort.errors import InputError
+from ercohort.kernels import njit
 from ercohort.simulate.look import SlideLook
 from ercohort.simulate.nuclei import MIN_TISSUE, TUMOUR, nuclei_in
 from ercohort.simulate.scene import Scene, tissue_at

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from ercohort.kernels import njit
 from ercohort.simulate.hashing import bits, normal, uniform
 from ercohort.simulate.look import SlideLook
 from ercohort.simulate.scene import Scene, lymphocytes_at, nest_at, positive_share_at, tissue_at

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from ercohort.kernels import njit
 from ercohort.simulate.hashing import bits, value_noise
 from ercohort.simulate.look import SlideLook
 from ercohort.simulate.nuclei import MAX_RADIUS, nuclei_in

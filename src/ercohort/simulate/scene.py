@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from ercohort.kernels import njit
 from ercohort.simulate.hashing import value_noise
 
 

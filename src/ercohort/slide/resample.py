@@ -8,8 +8,9 @@ interpolation at the interval's centre. At step 1 both are the same, at step 2 i
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from ercohort.kernels import njit
 
 
 def resample(

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ercohort.config import DetectSettings
 from ercohort.decode import decode_tile
+from ercohort.kernels import njit
 from ercohort.training.tile_sets import read_boxes, read_tile, to_grid
 
 RADIUS_UM = 5.0
