@@ -34,10 +34,13 @@ _SIZES = {
     18: 8,
 }
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _PLANAR = 256, 257, 258, 259, 277, 284
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR = 256, 257, 258, 259, 262, 277, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 _MOST_LISTED = 1 << 26
 """Bytes of a list of tiles up to which it is read whole: 16 million tiles."""
+
+_ONE_CHANNEL = {0: "white is zero", 3: "palette", 4: "mask"}
+"""Values of the photometric tag that only a page of one channel can have (TIFF 6.0, section 8)."""
 
 _SEPARATE = 2
 """Value of the planar tag where each channel has tiles of its own."""
@@ -170,13 +173,15 @@ def _page(index: int, tags: dict[int, int], counts: dict[int, int]) -> TiffPage:
 
 
 def _fault(tags: dict[int, int], counts: dict[int, int]) -> str | None:
-    """Compare a tiled page's size with its list of tiles.
+    """Compare a tiled page's size with its list of tiles, and its channels with what they are said to mean.
 
-    Libraries read what they find there: a slide of another width than it was written with is scrambled, and
-    one of another tile size is empty, both without an error.
+    Libraries read what they find there: a slide of another width than it was written with is scrambled, one
+    of another tile size is empty, and one of other colours is not tissue, all without an error.
     """
     if _TILE_WIDTH not in tags:
         return None
+    if tags.get(_SAMPLES, 1) > 2 and (meaning := _ONE_CHANNEL.get(tags.get(_PHOTOMETRIC, -1))):
+        return f"a page of {tags[_SAMPLES]} channels says that it has one ({meaning!r})"
     sides = [(tags.get(_WIDTH, 0), tags[_TILE_WIDTH]), (tags.get(_HEIGHT, 0), tags.get(_TILE_HEIGHT, 0))]
     if not all(size and tile for size, tile in sides):
         return "a page or its tiles have no size"

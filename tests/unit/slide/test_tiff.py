@@ -46,6 +46,8 @@ def patched(source: Path, path: Path, tag: int, value: int | None) -> Path:
         (tm.TILE_HEIGHT, 0, "no size"),
         (tm.TILE_OFFSETS, 8, "has 30 of them, and the file has 1"),
         (tm.TILE_SIZES, None, "has 30 of them, and the file has 0"),
+        (tm.PHOTOMETRIC, 0, "a page of 3 channels says that it has one ('white is zero')"),
+        (tm.PHOTOMETRIC, 3, "says that it has one ('palette')"),
     ],
 )
 def test_a_page_that_contradicts_itself_is_refused_and_not_scrambled(
