@@ -88,7 +88,8 @@ setup-slurm:
 
 # Faults on a real Slurm on this machine, half an hour: docs/slurm.md. SEED=<number> for other moments.
 slurm-test: $(VENV)/.installed-dev
-	PATH="$(CURDIR)/$(BIN):$$PATH" ERCOHORT_REQUIRE=slurm $(BIN)/python -m pytest tests/cluster tests/cluster/faults.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" ERCOHORT_REQUIRE=slurm $(BIN)/python -m pytest \
+		-o python_files="test_*.py faults.py" tests/cluster
 
 # Kills a run at random moments, again and again, and looks at what the next one makes of it; 15 minutes.
 chaos: $(VENV)/.installed-dev
