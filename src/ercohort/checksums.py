@@ -26,7 +26,10 @@ SLIDE_FILES = (
 )  # fmt: skip
 """What every slide's folder holds after a run, whatever became of the slide."""
 
-COHORT_FILES = ("cohort_er.csv", "cohort_er_regions.csv", "timings.csv", "run.json")
+COHORT_FILES = (
+    "cohort_er.csv", "cohort_er.parquet", "cohort_er_regions.csv", "cohort_er_regions.parquet",
+    "timings.csv", "run.json",
+)  # fmt: skip
 ENGINE_FILES = ("engine.json",)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ercohort.errors import InputError, Status
-from ercohort.files import atomic_path
+from ercohort.files import atomic_path, write_table
 from ercohort.inert import one_line, safe_text
 from ercohort.schema import CLASS_COUNT, COHORT_COLUMNS, GROUP_COLUMNS, REGION_COLUMNS
 from ercohort.scoring import HIGH_PERCENT, LOW_PERCENT
@@ -78,7 +78,7 @@ def _arrange(rows: Sequence[Mapping[str, Any]], first: Sequence[str], columns: S
 def write_regions(
     path: str | PathLike[str], sheet: Sequence[Mapping[str, str]], summaries: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write `cohort_er_regions.csv`: one row for every slide and region.
+    """Write `cohort_er_regions.csv` and `.parquet`: one row for every slide and region.
 
     Parameters
     ----------
@@ -96,23 +96,30 @@ def write_regions(
 
 
 def write_groups(path: str | PathLike[str], column: str, groups: Sequence[Mapping[str, Any]]) -> None:
-    """Write `cohort_er_by_group.csv`: what `pooling.pool` found for each value of `column`."""
+    """Write `cohort_er_by_group.csv` and `.parquet`: what `pooling.pool` found for each value of `column`."""
     _write(path, _arrange(groups, (column,), GROUP_COLUMNS))
 
 
 def write_cohort(path: str | PathLike[str], rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Write the cohort table as CSV (UTF-8, comma, one line per slide) and return it.
+    """Write the cohort table as CSV (UTF-8, comma, one line per slide) and as Parquet, and return it.
 
-    Text cannot act in a spreadsheet: see `inert.safe_text`.
+    Text of the CSV cannot act in a spreadsheet: see `inert.safe_text`.
     """
     table = make_table(rows)
     _write(path, table)
     return table
 
 
+def parquet_beside(path: str | PathLike[str]) -> Path:
+    """Return the name of the Parquet file that holds the same rows as a CSV file."""
+    return Path(path).with_suffix(".parquet")
+
+
 def _write(path: str | PathLike[str], table: pl.DataFrame) -> None:
+    """Write a table for people and, beside it, the same for programs: typed, with text as it was given."""
     with atomic_path(path) as temporary:
         _safe(table).write_csv(temporary)
+    write_table(parquet_beside(path), table, dict(table.schema))
 
 
 def table_cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str | None]]:

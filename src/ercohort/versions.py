@@ -12,7 +12,7 @@ STEP_VERSION: dict[str, int] = {
     "detect_shard": 2,
     "merge": 4,
     "geojson_overlay": 1,
-    "cohort": 3,
+    "cohort": 4,
     "checksums": 1,
     "report": 1,
     "prelabel": 1,

@@ -71,6 +71,17 @@ def test_one_row_per_slide_in_sheet_order_with_the_columns_of_the_contract(tmp_p
     assert cells["message"] == ""
 
 
+def test_the_parquet_file_has_the_same_rows_as_numbers_and_text_as_it_was_given(tmp_path):
+    table = write_cohort(tmp_path / "cohort_er.csv", [SCORED, GONE])
+    typed = pl.read_parquet(tmp_path / "cohort_er.parquet")
+    assert typed.equals(table, null_equal=True)
+    assert typed.columns == read(tmp_path / "cohort_er.csv")[0]
+    assert typed["percent_positive"].to_list() == [33.33, None]
+    assert typed["n_nuclei"].to_list() == [3, None]
+    assert typed["borderline"].to_list() == [True, None]
+    assert typed["block"].to_list() == ["A1", "="]
+
+
 def test_a_slide_without_values_has_empty_cells_never_zero(tmp_path):
     write_cohort(tmp_path / "cohort_er.csv", [GONE, {**SCORED, "percent_positive": float("nan")}])
     header, gone, scored = read(tmp_path / "cohort_er.csv")

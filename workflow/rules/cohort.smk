@@ -12,9 +12,11 @@ rule cohort:
             caption="../report/cohort_er.rst",
             category="Cohort",
         ),
+        parquet="results/cohort_er.parquet",
         timings="results/timings.csv",
         record="results/run.json",
         regions="results/cohort_er_regions.csv",
+        regions_parquet="results/cohort_er_regions.parquet",
     log:
         "results/logs/cohort.log",
     benchmark:

@@ -33,7 +33,10 @@ STARTED = time.time()
 gc.set_threshold(200_000, 50, 100)
 # Slides are pooled where the sheet has the column that tells what belongs together.
 GROUP_TABLE = (
-    {"groups": "results/cohort_er_by_group.csv"}
+    {
+        "groups": "results/cohort_er_by_group.csv",
+        "groups_parquet": "results/cohort_er_by_group.parquet",
+    }
     if any(CONFIG.group_by in sample.extra for sample in SAMPLES.values())
     else {}
 )

@@ -38,13 +38,14 @@ def write_cohort_table(
     engine, config, workflow
         `engine.json`, all settings and a folder of the workflow, for the record.
     table, timings, record, regions
-        Outputs: `cohort_er.csv`, `timings.csv`, `run.json` and `cohort_er_regions.csv`.
+        Outputs: `cohort_er.csv`, `timings.csv`, `run.json` and `cohort_er_regions.csv`. Beside each table
+        of scores comes the same as Parquet.
     groups, group_by
         Output `cohort_er_by_group.csv`, where slides are pooled by the sheet's column `group_by`.
     scores, false_positive_percent
         As for a slide's own score.
     """
-    from ercohort.cohort import write_cohort, write_groups, write_regions
+    from ercohort.cohort import parquet_beside, write_cohort, write_groups, write_regions
     from ercohort.pooling import pool
     from ercohort.provenance import describe_run
     from ercohort.timings import write_timings
@@ -53,7 +54,7 @@ def write_cohort_table(
     rows = [{**columns, **slide["row"]} for columns, slide in zip(sheet, slides, strict=True)]
     write_cohort(table, rows)
     write_regions(regions, sheet, slides)
-    written = [table, regions, timings, record]
+    written = [table, regions]
     if groups is not None and group_by is not None:
         pooled = pool(
             rows, group_by, settings=scores or ScoreSettings(), false_positive_percent=false_positive_percent
@@ -68,4 +69,4 @@ def write_cohort_table(
         workflow=Path(workflow),
     )
     write_json(record, made)
-    note("cohort", *written)
+    note("cohort", *written, *map(parquet_beside, written), timings, record)
