@@ -118,6 +118,21 @@ def test_a_clock_that_was_ahead_repeats_nothing_and_skips_nothing(undisturbed, t
     assert "Nothing to be done" in (tmp_path / "settled.log").read_text()
 
 
+def test_a_clock_that_was_set_back_between_two_steps_repeats_nothing(undisturbed, tmp_path):
+    """What the first steps wrote is then newer than all that was made of it."""
+    _, done, _ = undisturbed
+    made = tmp_path / "folder"
+    shutil.copytree(done, made)
+    first = {"slide.json", "tissue.png", "thumbnail.jpg", "tiles.parquet"}
+    for path in (made / "results").rglob("*"):
+        if path.is_file():
+            found = path.stat().st_mtime - (3600 if path.name in first else 7200)
+            os.utime(path, (found, found))
+    assert run(made, tmp_path / "log") == 0
+    assert "Nothing to be done" in (tmp_path / "log").read_text()
+    assert results(made) == results(done)
+
+
 def test_a_step_that_fails_after_a_change_is_not_passed_over_by_the_next_run(undisturbed, tmp_path):
     """Snakemake forgets a job that failed: the files after it look finished, with the settings of before."""
     _, done, _ = undisturbed
