@@ -38,6 +38,18 @@ def set_retries():
         )
 
 
+def wake_for_a_reason():
+    """Take away Snakemake's default limit of jobs a second, but not one that the user gave.
+
+    Snakemake 9.27 keeps the limit by timers that start themselves again, one more for each job: after some
+    hundred jobs it looks for work without a pause, on a core that the slides could use.
+    """
+    settings = workflow.scheduling_settings
+    limit = settings and settings.max_jobs_per_timespan
+    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
+        settings.max_jobs_per_timespan = None
+
+
 def last_screen():
     """The table as a person reads it; nothing where only other files were asked for."""
     table = Path("results/cohort_er.csv")
