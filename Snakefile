@@ -43,7 +43,6 @@ rule all:
         branch(CONFIG.strict, then="results/strict.ok", otherwise=[]),
 
 
-wake_for_a_reason()
 if not workflow.is_main_process:
     set_retries()
 

@@ -274,3 +274,14 @@ def test_one_slide_by_hand_gives_the_same_nuclei(cohort, slides, tmp_path):
     assert told[-1][0] == "pictures"
     n_tiles = made.row["n_tiles"]
     assert ("nuclei", n_tiles, n_tiles) in told
+
+
+def test_snakemake_looks_for_work_when_a_job_ends_and_not_each_second_for_every_job_before(cohort):
+    """Its default limit of jobs a second (9.27) does that; a limit that the user gives is kept."""
+    folder, _ = cohort
+    draw = ("--verbose", "--forcerun", "geojson_overlay", "--cores", "1")
+    done = folder.snakemake(*draw)
+    assert done.returncode == 0
+    looked, ended = done.stderr.count("Ready jobs:"), done.stderr.count("Finished jobid:")
+    assert 6 <= ended <= 12
+    assert looked <= ended + 2

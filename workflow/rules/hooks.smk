@@ -21,6 +21,7 @@ def begin():
     except ErcohortError as error:
         raise SystemExit(f"ercohort: {error}") from None
     set_retries()
+    wake_for_a_reason()
     gone.note_absent(SAMPLES.values(), ABSENT)
     print(*filter(None, [warning, backend_line()]), sep="\n", flush=True)
 
@@ -44,10 +45,9 @@ def wake_for_a_reason():
     Snakemake 9.27 keeps the limit by timers that start themselves again, one more for each job: after some
     hundred jobs it looks for work without a pause, on a core that the slides could use.
     """
-    settings = workflow.scheduling_settings
-    limit = settings and settings.max_jobs_per_timespan
+    limit = workflow.scheduler.job_rate_limiter
     if limit and (limit.max_jobs, limit.timespan) == (100, 1):
-        settings.max_jobs_per_timespan = None
+        workflow.scheduler.job_rate_limiter = None
 
 
 def last_screen():
