@@ -130,8 +130,9 @@ class Slurm:
         run("scancel", str(job))
 
     def resume(self, node: str) -> None:
-        """Let a node take jobs again."""
-        run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        """Let a node take jobs again; nothing happens where it does."""
+        if re.search("DOWN|DRAIN|FAIL", self.node_states()[node]):
+            run("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
     def node_states(self) -> dict[str, str]:
         """Return the state of each node, such as IDLE, or IDLE+DRAIN."""
