@@ -23,6 +23,7 @@ from ercohort.simulate.look import SlideLook, random_look
 from ercohort.simulate.nuclei import TUMOUR, boxes_of, nuclei_in
 from ercohort.simulate.render import render_block
 from ercohort.simulate.scene import Scene, random_scene
+from ercohort.slide.info import SIMULATED
 
 TRUTH: dict[str, Any] = {
     "x0": pl.Float32, "y0": pl.Float32, "x1": pl.Float32, "y1": pl.Float32, "label": pl.Enum(LABELS),
@@ -175,6 +176,8 @@ def _write_pyramid(
         source.on_read(stream.read)
         image = pyvips.Image.pngload_source(source, access="sequential")
         image = image.copy(xres=pixels_per_mm, yres=pixels_per_mm)
+        # In the file itself: whoever gets it alone, without the table of its truth, is to know it too.
+        image.set_type(pyvips.GValue.gstr_type, "image-description", SIMULATED)
         with atomic_path(path) as temporary:
             image.tiffsave(
                 str(temporary), tile=True, tile_width=256, tile_height=256, pyramid=True, compression="jpeg",

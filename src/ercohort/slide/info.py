@@ -15,6 +15,8 @@ MPP_RANGE = (0.05, 2.0)
 MPP_TOLERANCE = 0.05
 """Relative difference of mpp-x and mpp-y up to which pixels count as square."""
 
+SIMULATED = "Simulated slide, made by ercohort; it shows no patient's tissue."
+"""Description in the files that `ercohort simulate` writes."""
 
 MAX_SIDE_MM = 300.0
 MAX_AREA_MM2 = 50_000.0
@@ -48,6 +50,8 @@ class SlideInfo:
         Which library decodes the pixels: `vips` or `openslide`.
     file_bytes
         Size of the slide on disk, companion files included.
+    simulated
+        Whether the file says that the simulator made it.
     """
 
     path: str
@@ -63,6 +67,7 @@ class SlideInfo:
     background: tuple[int, int, int]
     reader: str
     file_bytes: int
+    simulated: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ercohort.errors import SlideError, Status
 from ercohort.slide.fingerprint import bytes_on_disk
-from ercohort.slide.info import SlideInfo, check_size, resolve_mpp, snap_downsample
+from ercohort.slide.info import SIMULATED, SlideInfo, check_size, resolve_mpp, snap_downsample
 from ercohort.slide.openslide_source import OpenSlideSource, Patch, find_openable
 from ercohort.slide.overview import Overview, read_overview
 from ercohort.slide.tiff import TiffLayoutError, read_pages
@@ -289,6 +289,7 @@ def _describe(file: Path, source: OpenSlideSource, mpp: float | None) -> SlideIn
         background=source.background,
         reader="vips" if pages is not None and agrees(source, pages) else "openslide",
         file_bytes=bytes_on_disk(file),
+        simulated=properties.get("openslide.comment") == SIMULATED,
     )
 
 
