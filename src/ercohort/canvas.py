@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RGB = tuple[int, int, int]
+Mark = RGB | str
+"""How the key shows an entry: a class by its colour, a line or hatching by its name in `LINES`."""
 
 PAPER: RGB = (255, 255, 255)
 INK: RGB = (28, 32, 38)
@@ -30,6 +32,14 @@ GREY: RGB = (104, 110, 120)
 RULE: RGB = (214, 217, 222)
 TISSUE_EDGE: RGB = (40, 44, 52)
 AMBER: RGB = (158, 84, 0)
+REGION_EDGE: RGB = (0, 92, 76)
+
+TISSUE, REGION, APART, LEFT_OUT, SEAM = "tissue", "region", "apart", "left out", "seam"
+LINES: dict[str, tuple[RGB, int, int]] = {
+    TISSUE: (TISSUE_EDGE, 3, 0), REGION: (REGION_EDGE, 5, 0), APART: (REGION_EDGE, 5, 14),
+    LEFT_OUT: (INK, 3, 8), SEAM: (INK, 2, 10),
+}  # fmt: skip
+"""Colour, width and length of the dashes (0: none) of every line: they differ in more than in colour."""
 
 # Blue to red through a light middle, and light to dark: both stay readable with any colour blindness.
 PERCENT_RAMP: tuple[RGB, ...] = (
@@ -48,6 +58,8 @@ MARGIN = 48
 HEADER = 168
 FOOTER = 72
 KEY_LINE = 34
+SMOOTH_PX = 1_000_000
+"""Outlines on larger pictures are drawn at twice their size, not three times, before they are smoothed."""
 KEY_SIZE = 21
 
 
@@ -159,19 +171,30 @@ def header(page: Page, row: Mapping[str, Any]) -> None:
         page.text((MARGIN, 150), str(row["message"]), 21, colour=AMBER, room=right - MARGIN)
 
 
-def footer(page: Page, row: Mapping[str, Any], *, labels: Sequence[str] = ()) -> None:
-    """Write the notice and what made the result at the bottom, and on its left a key to the classes, if any.
+def notice(row: Mapping[str, Any]) -> str:
+    """Return what every picture says at its bottom."""
+    return f"Simulated slide. {NOTICE}" if row.get("simulated") else NOTICE
 
-    Where one line is too short for the key (see `key_lines`), the page has to be higher by `KEY_LINE` for
-    every further one.
+
+def footer(
+    page: Page,
+    row: Mapping[str, Any],
+    *,
+    labels: Sequence[str] = (),
+    lines: Sequence[tuple[str, Mark]] = (),
+) -> None:
+    """Write the notice and what made the result at the bottom, and on its left a key, if any.
+
+    Where one line is too short for the key (see `key_lines`, which takes the same), the page has to be higher
+    by `KEY_LINE` for every further one.
     """
     y, right = page.image.height - 30, page.width - MARGIN
-    lines = key_lines(row, labels, page.width)
-    x, top = float(MARGIN), y - KEY_LINE * max(len(lines) - 1, 0)
+    key = key_lines(row, labels, page.width, lines)
+    x, top = float(MARGIN), y - KEY_LINE * max(len(key) - 1, 0)
     page.draw.line((MARGIN, top - 36, right, top - 36), fill=RULE, width=2)
-    for number, line in enumerate(lines):
+    for number, line in enumerate(key):
         x = _draw_key(page, line, top + KEY_LINE * number)
-    used = page.text((right, y), NOTICE, KEY_SIZE, bold=True, align="right")
+    used = page.text((right, y), notice(row), KEY_SIZE, bold=True, align="right")
     made = [str(row[name]) for name in ("model", "backend") if row.get(name)]
     if row.get("version"):
         made.append(f"ercohort {row['version']}")
@@ -180,51 +203,58 @@ def footer(page: Page, row: Mapping[str, Any], *, labels: Sequence[str] = ()) ->
 
 
 def key_lines(
-    row: Mapping[str, Any], labels: Sequence[str], page_width: int
-) -> list[list[tuple[str, RGB | None]]]:
-    """Break the key to the classes into lines that leave room for the notice.
+    row: Mapping[str, Any],
+    labels: Sequence[str],
+    page_width: int,
+    lines: Sequence[tuple[str, Mark]] = (),
+) -> list[list[tuple[str, Mark]]]:
+    """Break the key into lines that leave room for the notice.
 
     Parameters
     ----------
     row
         The slide's row of the cohort table; where it counts each class, the key says how many.
     labels
-        Classes of the detector; none gives no lines.
+        Classes of the detector.
     page_width
         Pixels.
+    lines
+        Text and name in `LINES` of what else is drawn.
 
     Returns
     -------
-    Lines of (text, colour of the class; None for the outline of the tissue).
+    Lines of (text, mark).
     """
     type_ = font(KEY_SIZE)
-    room = page_width - 2 * MARGIN - font(KEY_SIZE, bold=True).getlength(NOTICE) - 40
-    lines: list[list[tuple[str, RGB | None]]] = []
-    left = 0.0
-    entries: list[tuple[str, RGB | None]] = []
+    room = page_width - 2 * MARGIN - font(KEY_SIZE, bold=True).getlength(notice(row)) - 40
+    entries: list[tuple[str, Mark]] = []
     for label, colour in class_colours(labels).items():
         count = row.get(CLASS_COUNT + label)
         entries.append((label if count is None else f"{label} {count:,}", colour))
-    for entry, shown in [*entries, ("Tissue", None)] if labels else []:
+    found: list[list[tuple[str, Mark]]] = []
+    left = 0.0
+    for entry, mark in [*entries, *lines]:
         text = _shorten(entry, type_, room - 72)
         length = 72 + type_.getlength(text)
-        if not lines or length > left:
-            lines.append([])
+        if not found or length > left:
+            found.append([])
             left = room
-        lines[-1].append((text, shown))
+        found[-1].append((text, mark))
         left -= length
-    return lines
+    return found
 
 
-def _draw_key(page: Page, line: Sequence[tuple[str, RGB | None]], y: float) -> float:
+def _draw_key(page: Page, line: Sequence[tuple[str, Mark]], y: float) -> float:
     """Draw one line of the key on the baseline `y`; return where it ends."""
     x = float(MARGIN)
-    for text, colour in line:
-        if colour is None:
-            page.draw.line((x, y - 8, x + 28, y - 8), fill=TISSUE_EDGE, width=3)
+    for text, mark in line:
+        if isinstance(mark, str):
+            colour, width, dash = LINES[mark]
+            # As dashed as room allows: two dashes at least.
+            draw_path(page.image, [(x, y - 8), (x + 28, y - 8)], colour, width=width, dash=min(dash, 10))
             x += 38 + page.text((x + 38, y), text, KEY_SIZE) + 34
         else:
-            page.draw.ellipse((x, y - 19, x + 24, y + 1), outline=colour, width=4)
+            page.draw.ellipse((x, y - 19, x + 24, y + 1), outline=mark, width=4)
             x += 34 + page.text((x + 34, y), text, KEY_SIZE) + 34
     return x
 
@@ -308,7 +338,9 @@ def draw_ellipses(
     width
         Of the line, pixels.
     """
-    fine = 3
+    if not len(boxes):
+        return
+    fine = 3 if picture.width * picture.height <= SMOOTH_PX else 2
     layer = Image.new("RGBA", (picture.width * fine, picture.height * fine), (*PAPER, 0))
     draw = ImageDraw.Draw(layer)
     casing = 0.45 * width
@@ -319,5 +351,38 @@ def draw_ellipses(
         edges = (boxes + np.array([-grow, -grow, grow, grow])) * fine
         for edge, index in zip(edges.tolist(), classes.tolist(), strict=True):
             draw.ellipse(edge, outline=outlines[index], width=max(round(line * fine), 1))
-    layer = layer.resize(picture.size, Image.Resampling.BOX)
+    layer = layer.reduce(fine)
     picture.paste(layer, (0, 0), layer)
+
+
+def draw_path(
+    picture: Image.Image,
+    points: Sequence[tuple[float, float]],
+    colour: RGB,
+    *,
+    width: int,
+    dash: float = 0,
+    cased: bool = False,
+) -> None:
+    """Draw a line through points, `cased` in white; with `dash`, dashes and gaps of that length, pixels."""
+    draw = ImageDraw.Draw(picture)
+    strokes = _dashes(points, dash) if dash else [list(points)]
+    for fill, line in ((PAPER, width + 4), (colour, width))[0 if cased else 1 :]:
+        for stroke in strokes:
+            draw.line(stroke, fill=fill, width=line, joint="curve")
+
+
+def _dashes(points: Sequence[tuple[float, float]], dash: float) -> list[list[tuple[float, float]]]:
+    """Cut a line into dashes; corners stay in them."""
+    path = np.asarray(points, np.float64)
+    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
+    strokes = []
+    for start in np.arange(0, along[-1], 2 * dash):
+        end = min(start + dash, along[-1])
+        within = (along > start) & (along < end)
+        ends = [
+            (float(np.interp(at, along, path[:, 0])), float(np.interp(at, along, path[:, 1])))
+            for at in (start, end)
+        ]
+        strokes.append([ends[0], *map(tuple, path[within].tolist()), ends[1]])
+    return strokes

@@ -23,6 +23,7 @@ RECORDS = "checksums"
 SLIDE_FILES = (
     "slide.json", "tissue.png", "thumbnail.jpg", "tiles.parquet", "nuclei.parquet",
     "failed_tiles.csv", "summary.json", "nuclei.geojson.zip", "overlay.jpg", "heatmap.png",
+    "fields.jpg", "od_histogram.png",
 )  # fmt: skip
 """What every slide's folder holds after a run, whatever became of the slide."""
 

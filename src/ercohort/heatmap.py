@@ -1,4 +1,4 @@
-"""Where on the slide the positive nuclei are: percent positive and density in bins over the tissue."""
+"""Where on the slide the positive nuclei are: percent positive and density in cells over the tissue."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from ercohort.canvas import (
 )
 from ercohort.files import atomic_path
 from ercohort.hotspots import count_bins
+from ercohort.region_layer import outline_tissue
 from ercohort.schema import class_index, class_names, positive_mask
 
 if TYPE_CHECKING:
@@ -34,13 +35,16 @@ if TYPE_CHECKING:
 
     from ercohort.slide import SlideInfo
 
-FEW_NUCLEI = 10
-"""A bin with fewer says nothing about its share of positive nuclei."""
+CELL_UM = 250.0
+
+FEW_NUCLEI = 20
+"""A cell with fewer says nothing of its share of positive nuclei: two by chance lift it to 10 %."""
 
 PERCENT_SCALE = (0, 1, 10, 50, 100)
 """Evenly spaced on the colour bar: the cut-offs of the ER categories are at a fourth and at the middle."""
 
-GROUND = 226
+GROUND, HATCH = 226, 168
+HATCH_PX = 10
 TITLE = 84
 BAR = 150
 GAP = 40
@@ -54,7 +58,9 @@ def write_heatmap(
     mask: NDArray[np.bool_],
     row: Mapping[str, Any],
 ) -> None:
-    """Draw percent positive and density of nuclei over the tissue, in bins of 100 to 200 µm.
+    """Draw percent positive and density of nuclei over the tissue, in cells of 250 µm.
+
+    Cells with few nuclei are hatched in grey: a pale grey alone is near the middle of the scale.
 
     Parameters
     ----------
@@ -67,17 +73,16 @@ def write_heatmap(
     mask
         Tissue over the whole slide, shape (rows, cols).
     row
-        The slide's row of the cohort table: slide_id, status, message, counts and score.
+        The slide's row of the cohort table: slide_id, status, message, counts and score; and `simulated`.
     """
     boxes = nuclei.select("x0", "y0", "x1", "y1").to_numpy().astype(np.float64)
     is_positive = positive_mask(class_names(nuclei.schema["label"]))[class_index(nuclei["label"])]
     width, height = info.bounds[2:]
-    bin_um = float(np.clip(round(max(width, height) * info.mpp / 110, -1), 100, 200))
-    bins = count_bins(boxes, is_positive, info.bounds, bin_um / info.mpp)
+    bins = count_bins(boxes, is_positive, info.bounds, CELL_UM / info.mpp)
     share = bins.n_positive / np.maximum(bins.n_nuclei, 1)
-    density = bins.n_nuclei / (bin_um / 1000) ** 2
+    density = bins.n_nuclei / (CELL_UM / 1000) ** 2
     top = _round_up(float(np.quantile(density[density > 0], 0.98)) if density.any() else 1000.0)
-    tissue = _Tissue(info, mask, bin_um / info.mpp)
+    tissue = _Tissue(info, mask, CELL_UM / info.mpp)
 
     stacked = width > 1.6 * height
     size = tissue.fit((2400 - 2 * MARGIN - BAR, 760) if stacked else (960, 960))
@@ -88,24 +93,23 @@ def write_heatmap(
     place = np.linspace(0, 1, len(PERCENT_SCALE))
     colours = colour_ramp(np.interp(100 * share, PERCENT_SCALE, place), PERCENT_RAMP)
     few = bins.n_nuclei < FEW_NUCLEI
-    colours[few] = GROUND
-    picture = tissue.paint(size, colours, bins.n_nuclei > 0)
+    picture = tissue.paint(size, colours, bins.n_nuclei > 0, hatched=few & (bins.n_nuclei > 0))
     percent_ticks = [(float(at), f"{tick} %") for at, tick in zip(place, PERCENT_SCALE, strict=True)]
-    note = f"bins of {bin_um:g} µm; grey: fewer than {FEW_NUCLEI} nuclei"
+    note = f"cells of {CELL_UM:g} µm; hatched: fewer than {FEW_NUCLEI} nuclei"
     _panel(page, (MARGIN, HEADER), "Percent positive", note, picture, PERCENT_RAMP, percent_ticks)
     picture = tissue.paint(
         size, colour_ramp(np.minimum(density / top, 1), DENSITY_RAMP), np.sign(bins.n_nuclei)
     )
     density_ticks = [(tick / 4, f"{top * tick / 4:,.0f}") for tick in range(5)]
     corner = (MARGIN + step[0], HEADER + step[1])
-    _panel(page, corner, "Nuclei per mm²", f"bins of {bin_um:g} µm", picture, DENSITY_RAMP, density_ticks)
+    _panel(page, corner, "Nuclei per mm²", f"cells of {CELL_UM:g} µm", picture, DENSITY_RAMP, density_ticks)
     footer(page, row)
     with atomic_path(path) as temporary:
         page.save(temporary)
 
 
 class _Tissue:
-    """The slide's scanned part as a picture: pale tissue with coloured bins over it."""
+    """The slide's scanned part as a picture: pale tissue with coloured cells over it."""
 
     def __init__(self, info: SlideInfo, mask: NDArray[np.bool_], side: float) -> None:
         self.info = info
@@ -119,20 +123,32 @@ class _Tissue:
         return max(round(width * scale), 8), max(round(height * scale), 8)
 
     def paint(
-        self, size: tuple[int, int], colours: NDArray[np.uint8], shown: NDArray[np.bool_]
+        self,
+        size: tuple[int, int],
+        colours: NDArray[np.uint8],
+        shown: NDArray[np.bool_],
+        hatched: NDArray[np.bool_] | None = None,
     ) -> Image.Image:
-        """Paint the bins that are `shown`, shape (rows, cols), over the tissue."""
+        """Paint the cells that are `shown`, shape (rows, cols), over the tissue; grey the `hatched` ones."""
         x, y, width, height = self.info.bounds
         rows, cols = self.mask.shape
         down = self.info.width / cols, self.info.height / rows
         window = (x / down[0], y / down[1], (x + width) / down[0], (y + height) / down[1])
         pale = Image.fromarray(np.where(self.mask, GROUND, 255).astype(np.uint8))
         picture = pale.resize(size, Image.Resampling.BILINEAR, box=window).convert("RGB")
+        covered = (0.0, 0.0, width / self.side, height / self.side)
+        if hatched is not None and hatched.any():
+            down, across = np.ogrid[: size[1], : size[0]]
+            stripes = np.where((down + across) % HATCH_PX < HATCH_PX // 2, HATCH, GROUND).astype(np.uint8)
+            place = Image.fromarray(hatched.astype(np.uint8) * 255)
+            place = place.resize(size, Image.Resampling.NEAREST, box=covered)
+            picture.paste(Image.fromarray(stripes).convert("RGB"), (0, 0), place)
+            shown = shown & ~hatched
         opacity = shown.astype(np.uint8) * 255
         layer = Image.fromarray(np.dstack([colours, opacity]))
-        covered = (0.0, 0.0, width / self.side, height / self.side)
         layer = layer.resize(size, Image.Resampling.NEAREST, box=covered)
         picture.paste(layer, (0, 0), layer)
+        outline_tissue(picture, self.mask, window)
         scale_bar(picture, self.info.mpp * width / size[0], size=22)
         return picture
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from ercohort.canvas import (
     AMBER,
@@ -24,29 +24,29 @@ from ercohort.canvas import (
     KEY_LINE,
     MARGIN,
     PAPER,
-    RGB,
     RULE,
-    TISSUE_EDGE,
+    TISSUE,
     Page,
     badge,
     draw_ellipses,
     footer,
     header,
     key_lines,
+    notice,
     scale_bar,
     wrap,
 )
-from ercohort.errors import SlideError
 from ercohort.files import atomic_path
-from ercohort.geojson import NOTICE, class_colours
 from ercohort.heatmap import write_heatmap
 from ercohort.hotspots import Field, choose_fields
-from ercohort.schema import class_index, class_names, positive_mask
+from ercohort.nuclei_layer import NucleiLayer
+from ercohort.region_layer import draw_roi, outline_tissue, roi_key
+from ercohort.slide_picture import Pixels, read_picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ercohort.slide import SlideInfo
+    from ercohort.roi import Roi
 
 __all__ = ["write_card", "write_heatmap", "write_overlay"]
 
@@ -58,25 +58,14 @@ PAGE_WIDTH = 2400
 GAP = 28
 CAPTION = 48
 EDGE = 2
+LARGEST, LEAST_WIDTH = 1.5, 1400
+"""Pixels of the overview for one of the slide, at most, if it gets that wide: more shows nothing more."""
+
 MIN_OUTLINE_PX = 6.0
 """Nuclei smaller than this on the overview are drawn as a tint."""
 
 RARE = 3_000
 """Up to this many positive nuclei are dotted one by one over the tint, where they would drown."""
-
-
-class Pixels(Protocol):
-    """What the overlay needs of a slide; `ercohort.slide.Slide` has it."""
-
-    info: SlideInfo
-
-    def read(
-        self, x: int, y: int, w: int, h: int, *, size: tuple[int, int] | None = None
-    ) -> NDArray[np.uint8]:
-        """Window in level-0 pixels as RGB of `size` (width, height)."""
-
-    def thumbnail(self, mpp: float) -> NDArray[np.uint8]:
-        """Whole slide at about `mpp` µm per pixel."""
 
 
 def write_overlay(
@@ -86,8 +75,9 @@ def write_overlay(
     nuclei: pl.DataFrame,
     mask: NDArray[np.bool_],
     row: Mapping[str, Any],
+    roi: Roi | None = None,
 ) -> None:
-    """Draw the slide with its nuclei, and up to four fields at reading scale.
+    """Draw the slide with its tissue, regions and nuclei, and up to four fields at reading scale.
 
     Parameters
     ----------
@@ -100,26 +90,31 @@ def write_overlay(
     mask
         Tissue over the whole slide, shape (rows, cols).
     row
-        The slide's row of the cohort table: slide_id, status, message, counts and score.
+        The slide's row of the cohort table: slide_id, status, message, counts and score; and `simulated`.
+    roi
+        The slide's regions, where it has some.
     """
-    found = _Nuclei.of(nuclei)
+    found = NucleiLayer.of(nuclei)
     info = slide.info
     side = float(np.clip(min(info.bounds[2:]) * info.mpp / 4, *FIELD_UM)) / info.mpp
     fields = choose_fields(found.boxes, found.is_positive, info.bounds, side)
     layout = _Layout.of(info.bounds, n_insets=len(fields))
     width, height = layout.page
-    more_lines = len(key_lines(row, found.labels, width)) - 1
+    lines = [("Tissue", TISSUE), *(roi_key(roi) if roi else [])]
+    more_lines = len(key_lines(row, found.labels, width, lines)) - 1
     page = Page(width, height + KEY_LINE * more_lines)
     header(page, row)
-    page.paste(_overview(slide, layout, found, mask, fields), layout.corner)
+    page.paste(_overview(slide, layout, found, mask, fields, roi), layout.corner)
     for field, letter, corner in zip(fields, "ABCD", layout.insets, strict=False):
-        _inset(page, field, letter, corner, layout.inset_side, slide, found)
-    footer(page, row, labels=found.labels)
+        _inset(page, field, letter, corner, layout.inset_side, slide, found, roi)
+    footer(page, row, labels=found.labels, lines=lines)
     with atomic_path(path) as temporary:
         page.save(temporary)
 
 
-def write_card(path: str | os.PathLike[str], *, slide_id: str, status: str, message: str) -> None:
+def write_card(
+    path: str | os.PathLike[str], *, slide_id: str, status: str, message: str, simulated: bool = False
+) -> None:
     """Write a plain card in place of a picture: the slide's name, its status and what to do about it."""
     page = Page(1200, 600)
     page.text((MARGIN, 96), slide_id, 44, bold=True, room=1200 - 2 * MARGIN)
@@ -129,32 +124,9 @@ def write_card(path: str | os.PathLike[str], *, slide_id: str, status: str, mess
         page.text((MARGIN, 248 + 38 * number), line, 26)
     page.draw.line((MARGIN, 534, 1200 - MARGIN, 534), fill=RULE, width=2)
     page.text((MARGIN, 570), "No picture: this slide has no result.", 21, colour=GREY)
-    page.text((1200 - MARGIN, 570), NOTICE, 21, bold=True, align="right")
+    page.text((1200 - MARGIN, 570), notice({"simulated": simulated}), 21, bold=True, align="right")
     with atomic_path(path) as temporary:
         page.save(temporary)
-
-
-@dataclass(frozen=True)
-class _Nuclei:
-    """What is drawn of the nuclei: boxes (n, 4), class of each (n,) as an index into `labels`."""
-
-    boxes: NDArray[np.float64]
-    classes: NDArray[np.int64]
-    labels: tuple[str, ...]
-
-    @classmethod
-    def of(cls, nuclei: pl.DataFrame) -> _Nuclei:
-        boxes = nuclei.select("x0", "y0", "x1", "y1").to_numpy().astype(np.float64)
-        return cls(boxes, class_index(nuclei["label"]), class_names(nuclei.schema["label"]))
-
-    @property
-    def is_positive(self) -> NDArray[np.bool_]:
-        return positive_mask(self.labels)[self.classes]
-
-    @property
-    def colours(self) -> list[RGB]:
-        """Of the classes, in their order."""
-        return list(class_colours(self.labels).values())
 
 
 @dataclass(frozen=True)
@@ -175,6 +147,7 @@ class _Layout:
         beside = width < 1.2 * height and n_insets > 0
         room = (1180, 1180) if beside else (PAGE_WIDTH - 2 * MARGIN, 1500)
         scale = min(room[0] / width, room[1] / height)
+        scale = scale if beside else min(scale, max(LARGEST, LEAST_WIDTH / width))
         size = max(round(width * scale), 2), max(round(height * scale), 2)
         if beside:
             left = MARGIN + size[0] + GAP
@@ -193,11 +166,12 @@ class _Layout:
 
 
 def _overview(
-    slide: Pixels, layout: _Layout, found: _Nuclei, mask: NDArray[np.bool_], fields: list[Field]
-) -> Image.Image:
-    """Draw the slide's scanned part with tissue outline, nuclei and the places of the insets."""
+    slide: Pixels, layout: _Layout, found: NucleiLayer, mask: NDArray[np.bool_], fields: list[Field],
+    roi: Roi | None,
+) -> Image.Image:  # fmt: skip
+    """Draw the slide's scanned part with tissue outline, nuclei, regions and the places of the insets."""
     x, y, width, height = slide.info.bounds
-    picture = _slide_picture(slide, layout)
+    picture = read_picture(slide, slide.info.bounds, layout.overview)
     local = (found.boxes - np.array([x, y, x, y])) * layout.scale
     sizes = (local[:, 2:] - local[:, :2]).mean(axis=1)
     if len(sizes) and np.median(sizes) >= MIN_OUTLINE_PX:
@@ -208,7 +182,9 @@ def _overview(
     rows, cols = mask.shape
     down = slide.info.width / cols, slide.info.height / rows
     window = (x / down[0], y / down[1], (x + width) / down[0], (y + height) / down[1])
-    _outline_tissue(picture, mask, window)
+    outline_tissue(picture, mask, window)
+    if roi is not None:
+        draw_roi(picture, roi, (x, y), layout.scale)
     _mark_fields(picture, fields, (x, y), layout.scale)
     scale_bar(picture, slide.info.mpp / layout.scale, size=26)
     return picture
@@ -229,40 +205,27 @@ def _mark_fields(picture: Image.Image, fields: list[Field], origin: tuple[int, i
         badge(draw, centre, letter, 22)
 
 
-def _slide_picture(slide: Pixels, layout: _Layout) -> Image.Image:
-    x, y, width, height = slide.info.bounds
-    try:
-        if layout.scale >= 0.25:
-            return Image.fromarray(slide.read(x, y, width, height, size=layout.overview))
-        whole = slide.thumbnail(slide.info.mpp / layout.scale)
-    except SlideError:
-        return Image.new("RGB", layout.overview, RULE)
-    down = slide.info.width / whole.shape[1], slide.info.height / whole.shape[0]
-    window = (x / down[0], y / down[1], (x + width) / down[0], (y + height) / down[1])
-    return Image.fromarray(whole).resize(layout.overview, Image.Resampling.LANCZOS, box=window)
-
-
-def _tinted(picture: Image.Image, local: NDArray[np.float64], found: _Nuclei) -> Image.Image:
+def _tinted(picture: Image.Image, local: NDArray[np.float64], found: NucleiLayer) -> Image.Image:
     """Tint where nuclei are: the colour mixes the classes, the strength grows with their number."""
-    from scipy.ndimage import gaussian_filter
-
     width, height = picture.size
     cols = ((local[:, 0] + local[:, 2]) / 2).astype(np.int64).clip(0, width - 1)
     rows = ((local[:, 1] + local[:, 3]) / 2).astype(np.int64).clip(0, height - 1)
-    colours = np.array(found.colours, np.float32)
-    total = np.zeros((height, width, 1), np.float32)
-    colour = np.zeros((height, width, 3), np.float32)
-    for index in np.unique(found.classes):
+    layers = []
+    for index in range(len(found.labels)):
         chosen = found.classes == index
         flat = np.bincount(rows[chosen] * width + cols[chosen], minlength=width * height)
-        layer = gaussian_filter(flat.reshape(height, width).astype(np.float32), 1.1)[..., None]
-        total += layer
-        colour += layer * colours[index]
-    colour /= np.maximum(total, 1e-6)
+        layers.append(_spread(flat.reshape(height, width).astype(np.float32)))
+    total = np.sum(layers, axis=0)
+    # Where there are none, there is nothing to mix; a slide is mostly that.
+    some = total > 1e-3
+    weights = np.stack([layer[some] for layer in layers], axis=1) / total[some][:, None]
     # One nucleus alone peaks at 0.13 per pixel and is to be seen; many hide the slide by 85 % at most.
-    strength = 0.85 * (1 - np.exp(-8 * total))
-    base = 0.75 * np.asarray(picture, np.float32) + 0.25 * 255
-    tinted = Image.fromarray((base + strength * (colour - base)).round().astype(np.uint8))
+    strength = 0.85 * (1 - np.exp(-8 * total[some]))[:, None]
+    pixels = (np.arange(256) * 0.75 + 64).astype(np.uint8)[np.asarray(picture)]
+    base = pixels[some]
+    colour = weights @ np.array(found.colours, np.float32)
+    pixels[some] = (base + strength * (colour - base)).round().astype(np.uint8)
+    tinted = Image.fromarray(pixels)
     positive = np.flatnonzero(found.is_positive)
     if len(positive) <= RARE:
         draw, fills = ImageDraw.Draw(tinted), found.colours
@@ -272,31 +235,32 @@ def _tinted(picture: Image.Image, local: NDArray[np.float64], found: _Nuclei) ->
     return tinted
 
 
-def _outline_tissue(
-    picture: Image.Image, mask: NDArray[np.bool_], window: tuple[float, float, float, float]
-) -> None:
-    """Draw the border of the tissue mask; a border that is the picture's own edge is left out."""
-    tissue = Image.fromarray(mask.astype(np.uint8) * 255)
-    tissue = tissue.resize(picture.size, Image.Resampling.BILINEAR, box=window)
-    solid = np.where(np.asarray(tissue) >= 128, 255, 0).astype(np.uint8)
-    wider = Image.fromarray(np.pad(solid, EDGE, mode="edge")).filter(ImageFilter.MinFilter(2 * EDGE + 1))
-    inner = np.asarray(wider)[EDGE:-EDGE, EDGE:-EDGE]
-    picture.paste(TISSUE_EDGE, (0, 0), Image.fromarray((solid - inner) // 4 * 3))
+def _spread(counts: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Blur by a Gaussian of 1.1 pixels; scipy's takes longer to load than this to run."""
+    reach = 4
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / 1.1) ** 2).astype(np.float32)
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        padded = np.pad(counts, [(reach * (axis == 0),) * 2, (reach * (axis == 1),) * 2])
+        rows, cols = counts.shape
+        counts = np.zeros_like(counts)
+        for shift, share in enumerate(kernel):
+            down, right = (shift, 0) if axis == 0 else (0, shift)
+            counts += share * padded[down : down + rows, right : right + cols]
+    return counts
 
 
 def _inset(
-    page: Page, field: Field, letter: str, corner: tuple[int, int], side: int, slide: Pixels, found: _Nuclei
-) -> None:
+    page: Page, field: Field, letter: str, corner: tuple[int, int], side: int, slide: Pixels,
+    found: NucleiLayer, roi: Roi | None,
+) -> None:  # fmt: skip
     """One field at reading scale with its nuclei outlined, and its caption."""
-    scale = side / field.side
-    try:
-        picture = Image.fromarray(slide.read(field.x, field.y, field.side, field.side, size=(side, side)))
-    except SlideError:
-        picture = Image.new("RGB", (side, side), RULE)
-    local = (found.boxes - np.array([field.x, field.y, field.x, field.y])) * scale
-    seen = (local[:, 2:] > 0).all(axis=1) & (local[:, :2] < side).all(axis=1)
-    draw_ellipses(picture, local[seen], found.classes[seen], found.colours, width=2.4)
-    scale_bar(picture, slide.info.mpp / scale, size=20)
+    window = field.x, field.y, field.side, field.side
+    picture = read_picture(slide, window, (side, side))
+    if roi is not None:
+        draw_roi(picture, roi, (field.x, field.y), side / field.side, bare=True)
+    found.outline(picture, window, width=2.4)
+    scale_bar(picture, slide.info.mpp * field.side / side, size=20)
     badge(ImageDraw.Draw(picture), (30, 30), letter, 24)
     page.paste(picture, corner)
     x, y = corner[0], corner[1] + side + 32

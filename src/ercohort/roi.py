@@ -38,12 +38,18 @@ class Roi:
         Regions that have a row of their own but do not count in the slide's, as control tissue.
     notes
         What was repaired or passed over in the file, one line each.
+    excluded
+        What is left out, Polygon or MultiPolygon; None: nothing.
+    outlined
+        Regions that somebody drew, unlike the rest of a slide on which only exclusions were drawn.
     """
 
     names: tuple[str, ...]
     shapes: tuple[shapely.Geometry, ...]
     apart: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    excluded: shapely.Geometry | None = None
+    outlined: frozenset[str] = frozenset()
 
     @property
     def counted(self) -> tuple[str, ...]:
@@ -147,7 +153,14 @@ def make_roi(
     kept = {name: shape for name, shape in shapes.items() if shape.area > 0}
     for shape in kept.values():
         shapely.prepare(shape)
-    return Roi(tuple(kept), tuple(kept.values()), frozenset(apart) & set(kept), tuple(notes))
+    return Roi(
+        tuple(kept),
+        tuple(kept.values()),
+        frozenset(apart) & set(kept),
+        tuple(notes),
+        None if out.is_empty else out,
+        frozenset(name for name, _ in outlines) & set(kept),
+    )
 
 
 def _areas(shape: shapely.Geometry) -> shapely.Geometry:

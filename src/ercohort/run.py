@@ -128,7 +128,7 @@ def run_slide(
     report("QuPath file", 0, 1)
     export_geojson(settings=config.geojson, folder=out)
     report("pictures", 0, 1)
-    draw_pictures(folder=out)
+    draw_pictures(folder=out, regions=regions, scores=config.scores, min_dab_od=config.detect.min_dab_od)
     return SlideRun(out, read_json(out / "summary.json")["row"])
 
 

@@ -86,12 +86,6 @@ class Slide:
         scale = self.info.level_downsamples[level]
         start = (x / scale, y / scale)
         step = (w / scale / size[0], h / scale / size[1])
-        if step == (1.0, 1.0) and all(value.is_integer() for value in start):
-            left, top = int(start[0]), int(start[1])
-            patch = self._padded(level, left, top, left + size[0], top + size[1])
-            if (patch.x, patch.y) == start:
-                out[:] = patch.pixels
-                return out
         self.read_level(level, start, step, out)
         return out
 
@@ -105,10 +99,16 @@ class Slide:
         SlideError
             `unreadable`, if these pixels cannot be decoded.
         """
+        rows, cols = out.shape[:2]
+        if step == (1.0, 1.0) and float(start[0]).is_integer() and float(start[1]).is_integer():
+            left, top = int(start[0]), int(start[1])
+            patch = self._padded(level, left, top, left + cols, top + rows)
+            if (patch.x, patch.y) == (left, top):
+                out[:] = patch.pixels
+                return
         # Imported late: numba costs more time to load than most slides do to open.
         from ercohort.slide.resample import resample
 
-        rows, cols = out.shape[:2]
         margin = 1  # linear interpolation looks at a neighbour
         patch = self._padded(
             level,

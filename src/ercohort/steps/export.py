@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ercohort.checksums import note
-from ercohort.config import GeoJSONSettings
-from ercohort.errors import GeoJSONError
+from ercohort.config import GeoJSONSettings, ScoreSettings
+from ercohort.errors import GeoJSONError, SlideError
 from ercohort.files import atomic_path, read_json
 from ercohort.record import SlideRecord
 from ercohort.slide import SlideInfo
+
+if TYPE_CHECKING:
+    from ercohort.roi import Roi
+    from ercohort.slide_score import RegionChoice
 
 LOGGER = logging.getLogger("ercohort")
 
@@ -63,8 +68,18 @@ def _never_opened(path: str) -> SlideInfo:
     )
 
 
-def draw_pictures(*, folder: Path, guarded: bool = False) -> None:
-    """Draw `overlay.jpg` and `heatmap.png`; for a slide that could not be counted, cards that say why.
+PICTURES = ("overlay.jpg", "heatmap.png", "fields.jpg", "od_histogram.png")
+
+
+def draw_pictures(
+    *,
+    folder: Path,
+    guarded: bool = False,
+    regions: RegionChoice | None = None,
+    scores: ScoreSettings | None = None,
+    min_dab_od: float | None = None,
+) -> None:
+    """Draw the pictures of a slide (`PICTURES`); of one that could not be counted, cards that say why.
 
     Parameters
     ----------
@@ -72,23 +87,48 @@ def draw_pictures(*, folder: Path, guarded: bool = False) -> None:
         The slide's folder.
     guarded
         Read the slide in a child process: what crashes or blocks the reader is then left blank.
+    regions
+        Which regions of the slide count, to outline them.
+    scores, min_dab_od
+        Thresholds of the optical density, to mark them.
     """
     from ercohort import pictures
+    from ercohort.field_strip import write_fields
+    from ercohort.od_histogram import write_od_histogram
     from ercohort.slide.guarded import open_reader
     from ercohort.tissue import load_tissue_mask
     from ercohort.watch import Watch
 
     slide = SlideRecord.read(folder / "slide.json")
     row = read_json(folder / "summary.json")["row"]
-    overlay, heatmap = folder / "overlay.jpg", folder / "heatmap.png"
+    overlay, heatmap, fields, histogram = paths = [folder / name for name in PICTURES]
     if slide.info is None or slide.tissue is None:
-        for path in (overlay, heatmap):
+        for path in paths:
             pictures.write_card(path, slide_id=slide.slide_id, status=row["status"], message=row["message"])
-        note("pictures", overlay, heatmap)
+        note("pictures", *paths)
         return
+    row["simulated"] = slide.info.simulated
     nuclei = pl.read_parquet(folder / "nuclei.parquet")
     mask = load_tissue_mask(folder / "tissue.png")
+    roi = _read_regions(regions, slide.info)
     with Watch(slide.slide_id), open_reader(slide.info, guarded=guarded) as pixels:
-        pictures.write_overlay(overlay, slide=pixels, nuclei=nuclei, mask=mask, row=row)
+        pictures.write_overlay(overlay, slide=pixels, nuclei=nuclei, mask=mask, row=row, roi=roi)
+        tiles = pl.read_parquet(folder / "tiles.parquet")
+        write_fields(fields, slide=pixels, nuclei=nuclei, tiles=tiles, mask=mask, row=row, roi=roi)
     pictures.write_heatmap(heatmap, info=slide.info, nuclei=nuclei, mask=mask, row=row)
-    note("pictures", overlay, heatmap)
+    write_od_histogram(
+        histogram, nuclei=nuclei, row=row, scores=scores or ScoreSettings(), min_dab_od=min_dab_od
+    )
+    note("pictures", *paths)
+
+
+def _read_regions(regions: RegionChoice | None, info: SlideInfo) -> Roi | None:
+    if regions is None or regions.file is None:
+        return None
+    from ercohort.roi_file import read_roi
+
+    try:
+        return read_roi(regions.file, info=info, settings=regions.settings, frame=regions.frame)
+    except SlideError as error:  # the merge met it too, and made it the slide's status
+        LOGGER.warning("%s", error.message)
+        return None
