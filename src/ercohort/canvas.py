@@ -341,18 +341,28 @@ def draw_ellipses(
     if not len(boxes):
         return
     fine = 3 if picture.width * picture.height <= SMOOTH_PX else 2
-    layer = Image.new("RGBA", (picture.width * fine, picture.height * fine), (*PAPER, 0))
-    draw = ImageDraw.Draw(layer)
+    size = picture.width * fine, picture.height * fine
     casing = 0.45 * width
-    for grow, line, outlines in (
-        (casing, width + 2 * casing, [(*PAPER, 150)] * len(colours)),
-        (0.0, width, [(*colour, 255) for colour in colours]),
-    ):
-        edges = (boxes + np.array([-grow, -grow, grow, grow])) * fine
-        for edge, index in zip(edges.tolist(), classes.tolist(), strict=True):
-            draw.ellipse(edge, outline=outlines[index], width=max(round(line * fine), 1))
-    layer = layer.reduce(fine)
-    picture.paste(layer, (0, 0), layer)
+    edges = (boxes + np.array([-casing, -casing, casing, casing])) * fine
+    _paste_ellipses(picture, PAPER, edges, size, round((width + 2 * casing) * fine), 150)
+    for index in np.unique(classes).tolist():
+        edges = boxes[classes == index] * fine
+        _paste_ellipses(picture, colours[index], edges, size, round(width * fine), 255)
+
+
+def _paste_ellipses(
+    picture: Image.Image,
+    colour: RGB,
+    edges: NDArray[np.float64],
+    size: tuple[int, int],
+    line: int,
+    opacity: int,
+) -> None:
+    layer = Image.new("L", size, 0)
+    draw = ImageDraw.Draw(layer)
+    for edge in edges.tolist():
+        draw.ellipse(edge, outline=opacity, width=max(line, 1))
+    picture.paste(colour, (0, 0), layer.reduce(size[0] // picture.width))
 
 
 def draw_path(

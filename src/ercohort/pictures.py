@@ -210,21 +210,23 @@ def _tinted(picture: Image.Image, local: NDArray[np.float64], found: NucleiLayer
     width, height = picture.size
     cols = ((local[:, 0] + local[:, 2]) / 2).astype(np.int64).clip(0, width - 1)
     rows = ((local[:, 1] + local[:, 3]) / 2).astype(np.int64).clip(0, height - 1)
+    place = rows * width + cols
     layers = []
     for index in range(len(found.labels)):
-        chosen = found.classes == index
-        flat = np.bincount(rows[chosen] * width + cols[chosen], minlength=width * height)
-        layers.append(_spread(flat.reshape(height, width).astype(np.float32)))
-    total = np.sum(layers, axis=0)
+        counts = np.bincount(place[found.classes == index], minlength=width * height)
+        layers.append(_spread(counts.astype(np.float32).reshape(height, width)).ravel())
+    total = sum(layers[1:], start=layers[0])
     # Where there are none, there is nothing to mix; a slide is mostly that.
-    some = total > 1e-3
-    weights = np.stack([layer[some] for layer in layers], axis=1) / total[some][:, None]
+    some = np.flatnonzero(total > 1e-3)
+    weights = np.stack([layer[some] / total[some] for layer in layers], axis=1)
     # One nucleus alone peaks at 0.13 per pixel and is to be seen; many hide the slide by 85 % at most.
     strength = 0.85 * (1 - np.exp(-8 * total[some]))[:, None]
-    pixels = (np.arange(256) * 0.75 + 64).astype(np.uint8)[np.asarray(picture)]
+    pale = (np.arange(256) * 0.75 + 64).astype(np.uint8)
+    pixels = pale[np.asarray(picture)].reshape(-1, 3)
     base = pixels[some]
     colour = weights @ np.array(found.colours, np.float32)
-    pixels[some] = (base + strength * (colour - base)).round().astype(np.uint8)
+    pixels[some] = (base + strength * (colour - base) + 0.5).astype(np.uint8)
+    pixels = pixels.reshape(height, width, 3)
     tinted = Image.fromarray(pixels)
     positive = np.flatnonzero(found.is_positive)
     if len(positive) <= RARE:
