@@ -222,7 +222,8 @@ def _kinds(sums: _Sums, is_positive: NDArray[np.bool_]) -> Iterator[tuple[str, N
     )
     yield (
         "Least certain",
-        of(fair, -certainty),
+        # Of equally uncertain ones the field with more nuclei; rounded, as sums of floats are not exact.
+        of(fair, n * 1e-9 - certainty.round(4)),
         (lambda row, col: f"mean score {certainty[row, col]:.2f}; of the slide {mean:.2f}"),
     )
     # Of as many nuclei on seams the field with more nuclei around them.
@@ -250,7 +251,7 @@ def _kinds(sums: _Sums, is_positive: NDArray[np.bool_]) -> Iterator[tuple[str, N
         limit = min((LOW_PERCENT, HIGH_PERCENT), key=lambda cut: abs(np.log(overall / cut)))
         yield (
             f"Nearest to {limit:g} %",
-            of(fair, -abs(share - limit)),
+            of(fair, n * 1e-9 - abs(share - limit).round(4)),
             (lambda row, col: f"{LOW_PERCENT:g} % and {HIGH_PERCENT:g} % are limits of ER categories"),
         )
 

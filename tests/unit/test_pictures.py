@@ -1,73 +1,18 @@
 """The pictures: they always exist, show each nucleus in its place and colour, and pick telling fields."""
 
 import numpy as np
-import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from ercohort import pictures
-from ercohort.canvas import PERCENT_RAMP, colour_ramp, font, key_lines, nice_length, wrap
-from ercohort.errors import SlideError, Status
+from ercohort.canvas import PERCENT_RAMP, TISSUE, colour_ramp, font, key_lines, nice_length, wrap
 from ercohort.geojson import COLOURS, class_colours
+from ercohort.heatmap import FEW_NUCLEI, HATCH
 from ercohort.hotspots import choose_fields, count_bins
 from ercohort.schema import LABELS, NEGATIVE, POSITIVE
-from ercohort.slide import SlideInfo
-
-GREY = 200
-
-
-class GreySlide:
-    """A plain grey slide in memory; with `broken`, no pixel of it can be read."""
-
-    def __init__(self, width=2000, height=1500, *, bounds=None, mpp=0.5, broken=False):
-        self.broken = broken
-        self.info = SlideInfo(
-            path="slide",
-            vendor="test",
-            width=width,
-            height=height,
-            mpp=mpp,
-            mpp_source="sheet",
-            level_dimensions=((width, height),),
-            level_downsamples=(1.0,),
-            bounds=bounds or (0, 0, width, height),
-            has_bounds=bounds is not None,
-            background=(255, 255, 255),
-            reader="test",
-            file_bytes=1,
-        )
-
-    def read(self, x, y, w, h, *, size=None):
-        if self.broken:
-            raise SlideError(Status.UNREADABLE, "cannot be read")
-        columns, rows = size or (w, h)
-        return np.full((rows, columns, 3), GREY, np.uint8)
-
-    def thumbnail(self, mpp):
-        scale = self.info.mpp / mpp
-        size = max(round(self.info.width * scale), 1), max(round(self.info.height * scale), 1)
-        return self.read(0, 0, *size)
-
-
-def table(centres, labels, size=16, classes=LABELS):
-    x, y = np.reshape(centres, (-1, 2)).astype(np.float32).T
-    half = size / 2
-    return pl.DataFrame(
-        {"x0": x - half, "y0": y - half, "x1": x + half, "y1": y + half, "label": labels},
-        schema={**dict.fromkeys(("x0", "y0", "x1", "y1"), pl.Float32), "label": pl.Enum(classes)},
-    )
-
-
-def row(**values):
-    empty = dict.fromkeys(("n_nuclei", "percent_positive", "ci_low", "ci_high", "er_category", "tissue_mm2"))
-    return {"slide_id": "S1", "status": "ok", "message": "", **empty, **values}
-
-
-SCORED = row(
-    n_nuclei=2, n_positive=1, percent_positive=50.0, ci_low=9.5, ci_high=90.5, er_category="Positive"
-)
+from tests.grey_slide import SCORED, GreySlide, row, table
 
 
 def draw(tmp_path, slide, nuclei, mask=None, values=SCORED):
@@ -125,15 +70,16 @@ def test_the_tint_of_a_class_is_its_colour(tmp_path):
 def test_a_long_key_takes_more_lines_and_stays_beside_the_notice(tmp_path):
     classes = (*(f"Tumor: class of number {number}" for number in range(15)), NEGATIVE)
     counts = {f"n_class_{label}": 1_234_567 for label in classes}
-    assert len(key_lines({}, LABELS, 1215)) == 1
-    lines = key_lines(counts, classes, 1215)
+    tissue = [("Tissue", TISSUE)]
+    assert len(key_lines({}, LABELS, 1215, tissue)) == 1
+    lines = key_lines(counts, classes, 1215, tissue)
     assert len(lines) > 5
     assert [entry[0] for line in lines for entry in line][:1] == ["Tumor: class of number 0 1,234,567"]
     assert len({colour for line in lines for _, colour in line}) == 17
     nuclei = table([[200, 450]], [NEGATIVE], classes=classes)
     long, _ = draw(tmp_path, GreySlide(5, 900), nuclei, values={**SCORED, **counts})
     short, _ = draw(tmp_path, GreySlide(5, 900), table([[200, 450]], [NEGATIVE]))
-    assert len(long) - len(short) == 34 * (len(key_lines(counts, classes, long.shape[1])) - 1)
+    assert len(long) - len(short) == 34 * (len(key_lines(counts, classes, long.shape[1], tissue)) - 1)
 
 
 def test_only_the_bounds_are_shown(tmp_path):
@@ -207,9 +153,22 @@ def test_the_heatmap_puts_shares_where_they_are(tmp_path):
     assert panel[100, 760].tolist() == list(PERCENT_RAMP[0])
 
 
-def test_bins_with_few_nuclei_are_grey_and_not_a_share(tmp_path):
-    _, heatmap = draw(tmp_path, GreySlide(), table([[500, 400]] * 3, [POSITIVE] * 3))
-    assert not (heatmap[250:, 48:1000] == PERCENT_RAMP[-1]).all(axis=2)[:, :940].any()
+def test_cells_with_few_nuclei_are_hatched_and_not_a_share(tmp_path):
+    for n, shown in ((FEW_NUCLEI - 1, False), (FEW_NUCLEI, True)):
+        _, heatmap = draw(tmp_path, GreySlide(), table([[600, 400]] * n, [POSITIVE] * n))
+        coloured = (heatmap[250:, 48:988] == PERCENT_RAMP[-1]).all(axis=2)
+        assert coloured.any() == shown
+        striped = (heatmap[250:, 48:988] == HATCH).all(axis=2)
+        assert striped.any() != shown
+
+
+def test_a_cell_of_the_heatmap_is_250_um_wide(tmp_path):
+    slide = GreySlide(8000, 6000, mpp=0.25)
+    _, heatmap = draw(tmp_path, slide, table([[3500, 2500]] * 50, [POSITIVE] * 50))
+    found = np.argwhere((heatmap[252:, 48:1008] == PERCENT_RAMP[-1]).all(axis=2))
+    # 960 px show 2 mm; the fourth cell from the left and the third from above hold the nuclei.
+    np.testing.assert_allclose(found.min(axis=0), (2 * 120, 3 * 120), atol=2)
+    np.testing.assert_allclose(np.ptp(found, axis=0), (120, 120), atol=3)
 
 
 def counted(centres, labels, side=400):
