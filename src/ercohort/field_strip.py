@@ -96,7 +96,9 @@ def write_fields(
     across, down = min(ACROSS, max(len(fields), 1)), max(-(-len(fields) // ACROSS), 1)
     step = shown + GAP, shown + CAPTION
     width = max(2 * MARGIN + across * step[0] - GAP, LEAST_WIDTH)
-    lines = [("Tissue", TISSUE), ("Where tiles meet", SEAM), *(roi_key(roi) if roi else [])]
+    lines: list[tuple[str, str]] = []
+    if fields:
+        lines = [("Tissue", TISSUE), ("Where tiles meet", SEAM), *(roi_key(roi) if roi else [])]
     height = HEADER + (down * step[1] if fields else 60) + FOOTER
     page = Page(width, height + KEY_LINE * (len(key_lines(row, found.labels, width, lines)) - 1))
     header(page, row)

@@ -34,7 +34,7 @@ def check_slide(
         return
     summary = read_json_or_none(slide.folder / "summary.json")
     if isinstance(summary, dict) and (row is None or not describe_change(slide.files["summary.json"])):
-        row = summary.get("row")
+        row = _with_regions_apart(summary)
     wrong = _wrong_counts(slide, row) if row else {}
     for name, seen in slide.files.items():
         said = ", ".join(filter(None, (describe_change(seen), wrong.get(name))))
@@ -49,6 +49,17 @@ def check_slide(
     if strays:
         more = f" and {len(strays) - 1:,} more" if len(strays) > 1 else ""
         notes.append(f"{slide.folder / strays[0]}{more}: written by no step, not checked")
+
+
+def _with_regions_apart(summary: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the slide's row with the nuclei of regions that do not count in it, as the files hold both."""
+    row, regions = summary.get("row"), summary.get("regions")
+    if not isinstance(row, dict) or not isinstance(regions, list):
+        return row
+    apart = [region for region in regions if isinstance(region, dict) and region.get("counted") is False]
+    names = ("n_nuclei", "n_positive") if apart else ()
+    sums = {name: sum(_number(part, name) or 0 for part in (row, *apart)) for name in names}
+    return {**row, **sums}
 
 
 def _wrong_counts(slide: Slide, row: Mapping[str, Any]) -> dict[str, str]:

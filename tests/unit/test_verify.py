@@ -291,3 +291,32 @@ def test_no_file_is_read_again_to_collect_its_checksum(results, monkeypatch):
     assert read == []
     for name, digest in read_collected(results / "checksums.sha256").items():
         assert hashlib.sha256((results / name).read_bytes()).hexdigest() == digest
+
+
+def test_nuclei_of_regions_that_do_not_count_are_no_problem(finished, results, tmp_path):
+    ring = [[0, 0], [0, 4000], [150, 4000], [150, 0], [0, 0]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "annotation", "classification": {"name": "Control", "color": [0, 0, 0]}},
+    }
+    other = [[x + 150, y] for x, y in ring]
+    counted = {
+        **feature,
+        "geometry": {"type": "Polygon", "coordinates": [other]},
+        "properties": {"objectType": "annotation"},
+    }
+    write_json(tmp_path / "roi.geojson", {"type": "FeatureCollection", "features": [feature, counted]})
+    config = Config(model=str(finished / "tiny.onnx"), precision="f32")
+    made = run_slide(
+        str(finished / "S1.tif"), results / "slides/S1", config, mpp=None, gpu=0, report=silent,
+        roi=str(tmp_path / "roi.geojson"),
+    )  # fmt: skip
+    (made.folder / "engine.json").unlink()
+    (made.folder / "checksums/engine.json").unlink()
+    apart = {region["region"]: region for region in read_json(made.folder / "summary.json")["regions"]}
+    assert apart["Control"]["n_nuclei"] > 0
+    assert made.row["n_nuclei"] > 0
+    write_table_of(results, config)
+    collect(results, SLIDES)
+    assert verify_results(results).problems == []

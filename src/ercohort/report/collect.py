@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from ercohort.cohort import make_table
 from ercohort.errors import InputError, Status
 from ercohort.files import read_json
-from ercohort.schema import COHORT_COLUMNS
+from ercohort.schema import COHORT_COLUMNS, GROUP_COLUMNS
 
 PICTURES = {
     "overlay.jpg": "What was counted: tissue, regions and nuclei",
+    "fields.jpg": "Fields to look at first, at full resolution",
     "heatmap.png": "Where the positive nuclei are",
-    "fields.jpg": "Fields at full resolution",
-    "od_histogram.png": "Optical density of DAB in the nuclei",
+    "od_histogram.png": "How strongly the nuclei are stained",
 }
 """Titles of the pictures, in the order in which they are shown; others follow under their file's name."""
 
@@ -55,7 +57,8 @@ def collect_report(results: Path, sheet: Sequence[Mapping[str, str]]) -> dict[st
     Returns
     -------
     What JSON can hold: `columns` (the sheet's own), `slides` (those that need attention first, each group in
-    the sheet's order), `files` of the cohort, and `run`: how the table was made, where `run.json` says so.
+    the sheet's order), `groups` (rows of `cohort_er_by_group`, where slides are pooled), `files` of the
+    cohort, and `run`: how the table was made, where `run.json` says so.
 
     Raises
     ------
@@ -74,6 +77,7 @@ def collect_report(results: Path, sheet: Sequence[Mapping[str, str]]) -> dict[st
     return {
         "columns": list(own),
         "slides": sorted(slides, key=_good),
+        "groups": _groups(results, own),
         "files": _present(results, COHORT_FILES),
         "run": read_json(results / "run.json") if (results / "run.json").is_file() else None,
     }
@@ -103,7 +107,9 @@ def _slide(
         "regions": regions,
         "pictures": _pictures(folder),
         "files": _present(folder, FILES),
-        "simulated": is_simulated(results, record.get("path") or ""),
+        "simulated": is_simulated(
+            results, record.get("path") or "", stated=bool((record.get("info") or {}).get("simulated"))
+        ),
         "slide": _opened(record),
         "shards": [_known(shard) for shard in summary.get("shards") or []],
         "n_failed": len(summary.get("failed_tiles") or []),
@@ -128,6 +134,19 @@ def _regions(summaries: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]
     ]
 
 
+def _groups(results: Path, own: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Rows of the pooled table; None where slides are not pooled, or no longer."""
+    path = results / "cohort_er_by_group.parquet"
+    if not path.is_file():
+        return None
+    table = pl.read_parquet(path)
+    column = table.columns[0]
+    if column not in own:
+        return None
+    names = [column, *(name for name in GROUP_COLUMNS if name in table.columns)]
+    return {"column": column, "rows": [_known(row) for row in table.select(names).iter_rows(named=True)]}
+
+
 def _opened(record: Mapping[str, Any]) -> dict[str, Any]:
     info = record.get("info") or {}
     names = ("vendor", "width", "height", "mpp", "mpp_source", "reader", "file_bytes")
@@ -148,7 +167,10 @@ def _present(folder: Path, known: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"file": name, "title": title} for name, title in known.items() if (folder / name).is_file()]
 
 
-def is_simulated(results: Path, path: str) -> bool:
-    """Say whether a slide was made by the simulator: the table of its planted nuclei lies beside it."""
+def is_simulated(results: Path, path: str, *, stated: bool) -> bool:
+    """Say whether a slide was made by the simulator.
+
+    Its file says so (`stated`); of an earlier version's, the table of its planted nuclei beside it does.
+    """
     truth = Path(path).with_suffix(".truth.parquet") if Path(path).name else None
-    return truth is not None and (truth.is_file() or (results.parent / truth).is_file())
+    return stated or (truth is not None and (truth.is_file() or (results.parent / truth).is_file()))

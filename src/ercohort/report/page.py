@@ -38,7 +38,7 @@ def render_report(data: Mapping[str, Any], plot: str) -> str:
         The `<svg>` element of `plots.draw_percent_positive` for the same slides.
     """
     scripts = [asset("vendor/tabulator.min.js"), asset("static/table.js"), asset("static/slide.js"),
-               asset("static/report.js")]  # fmt: skip
+               asset("static/pooled.js"), asset("static/report.js")]  # fmt: skip
     policy = (
         f"default-src 'none'; script-src {' '.join(map(_hash, scripts))}; style-src 'unsafe-inline'; "
         "img-src 'self' file: data:; base-uri 'none'; form-action 'none'"

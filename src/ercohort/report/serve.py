@@ -146,7 +146,7 @@ class Viewer:
             "mpp": slide.pixels.info.mpp,
             "greatestZoom": slide.pixels.greatest_zoom,
             "trouble": slide.pixels.trouble,
-            "simulated": is_simulated(self.results, slide.record.path),
+            "simulated": is_simulated(self.results, slide.record.path, stated=slide.pixels.info.simulated),
             "classes": [
                 {"name": name, "colour": colour}
                 for name, colour in class_colours(slide.nuclei.labels).items()

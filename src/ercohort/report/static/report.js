@@ -7,6 +7,7 @@
   const byId = new Map(slides.map((slide) => [slide.id, slide]));
   const cohort = document.getElementById("cohort"), view = document.getElementById("slide");
   const table = makeTable(slides, own);
+  const pooled = makePooled(data);
   const filters = document.getElementById("filters");
   let shown = slides;
   let current = null;
@@ -110,7 +111,7 @@
       cohort.hidden = false;
       document.title = "ER cohort report";
       if (wasOpen) {
-        table.redraw();
+        for (const one of [table, ...pooled]) one.redraw();
         backTo(current);
       }
       return;
@@ -133,7 +134,7 @@
   // The keyboard goes on from the slide that was looked at last.
   function backTo(slide) {
     const focus = () => {
-      const link = [...document.querySelectorAll(".tabulator-row a")].find((one) => one.textContent === slide.id);
+      const link = [...document.querySelectorAll("#table .tabulator-row a")].find((one) => one.textContent === slide.id);
       if (link) link.focus();
     };
     // After the table, which was hidden, has drawn its rows anew.

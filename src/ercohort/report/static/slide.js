@@ -102,7 +102,9 @@ function fileSection(slide) {
 }
 
 function pictureFigures(slide) {
-  return slide.pictures.map((picture) => {
+  // Without nuclei, all pictures say the same; they are among the files.
+  const shown = slide.row.n_nuclei ? slide.pictures : slide.pictures.slice(0, 1);
+  return shown.map((picture) => {
     const source = folderOf(slide) + encodeURIComponent(picture.file);
     const image = element("img", { src: source, alt: `${picture.title}: ${slide.id}` });
     return element("figure", { class: "picture" }, element("figcaption", {}, picture.title),
