@@ -10,8 +10,11 @@ import polars as pl
 from PIL import Image
 
 from ercohort import schema
+from ercohort.cohort import write_groups
+from ercohort.config import ScoreSettings
 from ercohort.errors import Status
-from ercohort.files import write_json, write_table
+from ercohort.files import read_json, write_json, write_table
+from ercohort.pooling import pool
 from ercohort.record import SlideRecord, TissueRecord
 from ercohort.scoring import summarise
 from ercohort.slide import open_slide
@@ -56,7 +59,8 @@ def write_slide(results: Path, summary: dict[str, Any], *, pictures: bool = True
     write_json(folder / "slide.json", {"path": f"in/{summary['row']['slide_id']}.svs", "info": None})
     if pictures:
         Image.new("RGB", (60, 40), (200, 40, 40)).save(folder / "overlay.jpg")
-        Image.new("RGB", (60, 40), (40, 40, 200)).save(folder / "heatmap.png")
+        for name in ("heatmap.png", "fields.jpg", "od_histogram.png"):
+            Image.new("RGB", (60, 40), (40, 40, 200)).save(folder / name)
         (folder / "nuclei.geojson.zip").write_bytes(b"a zip")
 
 
@@ -70,9 +74,18 @@ def write_cohort_report(results: Path, sheet: list[dict[str, str]]) -> Path:
 
 
 def small_cohort(results: Path) -> Path:
-    """Seven good slides, two bad ones that stand last in the sheet, and one full of hostile text."""
+    """Seven good slides, two bad ones that stand last in the sheet, and one full of hostile text.
+
+    One has regions; all are pooled by block.
+    """
     for number, percent in enumerate(PERCENTS):
-        write_slide(results, good_summary(f"good-{number}", percent))
+        summary = good_summary(f"good-{number}", percent)
+        if number == 3:
+            summary["regions"] = [
+                {**summary["row"], "region": name, "counted": name != "Control"}
+                for name in ("tumour", "Control")
+            ]
+        write_slide(results, summary)
     write_slide(results, good_summary("few", 30, n_nuclei=50))
     hostile = good_summary("evil", 20, message=EVIL, model=EVIL, backend=EVIL)
     hostile["regions"] = [{**hostile["row"], "region": EVIL, "counted": False}]
@@ -81,9 +94,12 @@ def small_cohort(results: Path) -> Path:
     write_slide(results, bad_summary("gone", "missing", "in/gone.svs: no such file; correct the path"))
     write_slide(results, bad_summary("torn", "unreadable", EVIL))
     ids = [*(f"good-{number}" for number in range(len(PERCENTS))), "few", "evil", "gone", "torn"]
-    return write_cohort_report(
-        results, [{"slide_id": name, "block": f"B{at}", EVIL: EVIL} for at, name in enumerate(ids)]
-    )
+    sheet = [{"slide_id": name, "block": f"B{at // 2}", EVIL: EVIL} for at, name in enumerate(ids)]
+    rows = [
+        {**row, **read_json(results / "slides" / row["slide_id"] / "summary.json")["row"]} for row in sheet
+    ]
+    write_groups(results / "cohort_er_by_group.csv", "block", pool(rows, "block", settings=ScoreSettings()))
+    return write_cohort_report(results, sheet)
 
 
 def large_cohort(results: Path, n_slides: int) -> Path:

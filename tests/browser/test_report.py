@@ -24,23 +24,23 @@ def until(page, condition: str) -> None:
 
 
 def ids(page) -> list[str]:
-    return page.locator(".tabulator-row [tabulator-field=id]").all_inner_texts()
+    return page.locator("#table .tabulator-row [tabulator-field=id]").all_inner_texts()
 
 
 def heading(page, name: str):
-    return page.locator(".tabulator-col", has=page.get_by_text(name, exact=True)).first
+    return page.locator("#table .tabulator-col", has=page.get_by_text(name, exact=True)).first
 
 
 def test_it_opens_from_disk_and_asks_for_nothing_but_the_run_s_own_files(page, seen, report):
     open_page(page, report)
-    page.get_by_role("link", name="good-5").click()
+    page.get_by_role("link", name="good-5").first.click()
     until(
-        page, "[...document.images].length === 2 && [...document.images].every((i) => i.naturalWidth === 60)"
+        page, "[...document.images].length === 4 && [...document.images].every((i) => i.naturalWidth === 60)"
     )
     folder = report.parents[1].as_uri()
     assert [url for url in seen.asked if not url.startswith((folder, "data:"))] == []
     assert sorted(Path(url).name for url in seen.asked if url.startswith(folder)) == [
-        "heatmap.png", "index.html", "overlay.jpg",
+        "fields.jpg", "heatmap.png", "index.html", "od_histogram.png", "overlay.jpg",
     ]  # fmt: skip
     assert seen.said == []
     assert "Research use only" in page.inner_text("[role=note]")
@@ -87,7 +87,7 @@ def test_filters_leave_the_slides_that_fit_and_pale_the_other_bars(page, report)
 
 def test_a_slide_is_opened_and_left_with_the_keyboard_alone(page, report):
     open_page(page, report)
-    page.locator(".tabulator-row a", has_text="good-1").focus()
+    page.locator("#table .tabulator-row a", has_text="good-1").focus()
     page.keyboard.press("Enter")
     page.wait_for_selector("#slide-heading:focus")
     text = page.inner_text("#slide")
@@ -104,6 +104,47 @@ def test_a_slide_is_opened_and_left_with_the_keyboard_alone(page, report):
     until(page, "document.activeElement.textContent === 'good-1'")
 
 
+def cells(page, table: str) -> list[list[str]]:
+    rows = page.locator(f"{table} .tabulator-row").all()
+    return [row.locator(".tabulator-cell").all_inner_texts() for row in rows]
+
+
+def test_slides_pooled_by_a_column_and_regions_have_tables_of_their_own(page, seen, report):
+    open_page(page, report)
+    pooled = cells(page, "#groups")
+    assert page.inner_text("#groups h2") == "Slides pooled by block"
+    assert pooled[0][:4] == ["B0", "2", "2,000", "0.25"]  # 0 % and 0.5 % of 1,000 nuclei each
+    assert pooled[5][:3] == ["B5", "0 of 1", ""]
+    regions = [row[:5] for row in cells(page, "#regions")]
+    assert ["good-3", "tumour", "yes", "1,000", "4.20"] in regions
+    assert ["good-3", "Control", "no", "1,000", "4.20"] in regions
+    heads = page.locator("#groups .tabulator-col")
+    heads.filter(has_text="Positive %").click()
+    assert cells(page, "#groups")[0][0] == "B0"
+    heads.filter(has_text="Positive %").focus()
+    page.keyboard.press("Enter")
+    assert cells(page, "#groups")[0][0] == "B3"
+    page.locator("#regions a", has_text="good-3").first.click()
+    until(page, "document.title.startsWith('good-3')")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#cohort:not([hidden])")
+    assert len(cells(page, "#groups")) == 6
+    assert seen.said == []
+
+
+def test_tables_are_drawn_whole_when_the_report_was_opened_at_a_slide(page, report):
+    open_page(page, report, "#/slide/good-1")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#cohort:not([hidden])")
+    until(page, "document.querySelectorAll('#groups .tabulator-row').length === 6")
+    assert page.locator("#groups .tabulator-cell").first.bounding_box()["width"] > 50
+
+
+def test_a_slide_without_nuclei_has_one_picture(page, report):
+    open_page(page, report, "#/slide/torn")
+    assert page.locator("#slide img").count() == 1
+
+
 def test_a_bar_opens_its_slide_and_an_address_leads_to_it(page, report):
     open_page(page, report)
     page.locator("#plot [data-slide]", has=page.locator("title", has_text="good-6")).click()
@@ -115,7 +156,7 @@ def test_a_bar_opens_its_slide_and_an_address_leads_to_it(page, report):
 @pytest.mark.parametrize("slide", ["evil", "torn"])
 def test_text_from_outside_is_shown_and_does_nothing(page, seen, report, slide):
     open_page(page, report)
-    assert page.locator(".tabulator-col-title", has_text="onerror='hacked=1'").count() == 1
+    assert page.locator("#table .tabulator-col-title", has_text="onerror='hacked=1'").count() == 1
     open_page(page, report, f"#/slide/{slide}")
     assert EVIL.split("\u2028")[0] in page.inner_text("#slide .message")
     assert page.evaluate("window.hacked") is None
@@ -127,7 +168,7 @@ def test_a_thousand_slides_load_and_only_what_is_seen_is_in_the_page(page, seen,
     page.set_default_timeout(30_000)
     open_page(page, large_report)
     assert page.inner_text("#count") == "1,000 of 1,000 slides"
-    assert 10 < page.locator(".tabulator-row").count() < 150
+    assert 10 < page.locator("#table .tabulator-row").count() < 150
     assert page.locator("#attention li").count() == 20
     heading(page, "Slide").click()
     heading(page, "Slide").click()

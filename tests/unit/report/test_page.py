@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from ercohort.errors import InputError
+from ercohort.files import write_json
 from ercohort.report.collect import collect_report
 from ercohort.report.examples import choose_examples
 from ercohort.report.page import HERE
@@ -75,7 +76,8 @@ def test_bad_slides_come_first_and_numbers_are_those_of_the_table(page):
     good = data["slides"][1]
     assert good["row"]["percent_positive"] == 0.5
     assert good["regions"][0]["percent_positive"] == 0.5
-    assert [picture["file"] for picture in good["pictures"]] == ["overlay.jpg", "heatmap.png"]
+    names = [picture["file"] for picture in good["pictures"]]
+    assert names == ["overlay.jpg", "fields.jpg", "heatmap.png", "od_histogram.png"]
     assert [file["file"] for file in good["files"]] == ["nuclei.geojson.zip", "summary.json", "slide.json"]
 
 
@@ -86,7 +88,29 @@ def test_pictures_that_others_add_are_taken_and_half_written_ones_are_not(tmp_pa
         Image.new("RGB", (4, 4)).save(folder / name)
     (slide,) = collect_report(tmp_path, [{"slide_id": "one"}])["slides"]
     names = [picture["file"] for picture in slide["pictures"]]
-    assert names == ["overlay.jpg", "heatmap.png", "fields.jpg", "zebra.png"]
+    assert names == ["overlay.jpg", "fields.jpg", "heatmap.png", "od_histogram.png", "zebra.png"]
+
+
+def test_groups_are_those_of_the_table_and_none_of_an_earlier_sheet(page):
+    results = page.parents[1]
+    groups = collect_report(results, [{"slide_id": "good-1", "block": "B0"}])["groups"]
+    assert groups["column"] == "block"
+    assert [row["block"] for row in groups["rows"]] == [f"B{number}" for number in range(6)]
+    assert (groups["rows"][0]["n_nuclei"], groups["rows"][0]["percent_positive"]) == (2000, 0.25)
+    assert collect_report(results, [{"slide_id": "good-1"}])["groups"] is None
+
+
+@pytest.mark.parametrize(("stated", "table"), [(True, False), (False, True), (False, False)])
+def test_a_slide_is_simulated_if_its_file_says_so_or_its_truth_lies_beside_it(tmp_path, stated, table):
+    results = tmp_path / "results"
+    write_slide(results, good_summary("one", 5))
+    info = {"simulated": True} if stated else None
+    write_json(results / "slides/one/slide.json", {"path": "in/one.svs", "info": info})
+    if table:
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in/one.truth.parquet").touch()
+    (slide,) = collect_report(results, [{"slide_id": "one"}])["slides"]
+    assert slide["simulated"] == (stated or table)
 
 
 def test_the_same_results_give_the_same_bytes(page, tmp_path):
