@@ -15,6 +15,7 @@ from ercohort import schema
 from ercohort.config import load_config
 from ercohort.files import read_json
 from ercohort.run import run_slide
+from ercohort.steps.export import PICTURES
 from ercohort.verify import verify_results
 from tests.workflow.conftest import ROOT, Folder, ran
 
@@ -147,7 +148,7 @@ def test_the_report_holds_every_slide_and_how_the_table_was_made(cohort):
     assert slides["one"]["simulated"]
     assert slides["one"]["row"]["percent_positive"] == folder.table()["percent_positive"][0]
     assert slides["one"]["regions"][0]["region"] == "tissue"
-    assert {"overlay.jpg", "heatmap.png"} <= {picture["file"] for picture in slides["one"]["pictures"]}
+    assert {picture["file"] for picture in slides["one"]["pictures"]} == set(PICTURES)
     assert data["run"]["config"]["samples"] == "config/samples.tsv"
 
 
@@ -267,7 +268,7 @@ def test_one_slide_by_hand_gives_the_same_nuclei(cohort, slides, tmp_path):
     made = run_slide(
         str(slides / "one.tif"), tmp_path, config, mpp=None, gpu=0, report=lambda *step: told.append(step)
     )
-    for name in ("tiles.parquet", "nuclei.parquet", "nuclei.geojson.zip", "overlay.jpg", "heatmap.png"):
+    for name in ("tiles.parquet", "nuclei.parquet", "nuclei.geojson.zip", *PICTURES):
         by_workflow = done.path / "results/slides/one" / name
         assert (tmp_path / name).read_bytes() == by_workflow.read_bytes()
     assert made.row["n_nuclei"] == pl.read_parquet(tmp_path / "nuclei.parquet").height
