@@ -138,8 +138,8 @@ class _Tissue:
         picture = pale.resize(size, Image.Resampling.BILINEAR, box=window).convert("RGB")
         covered = (0.0, 0.0, width / self.side, height / self.side)
         if hatched is not None and hatched.any():
-            down, across = np.ogrid[: size[1], : size[0]]
-            stripes = np.where((down + across) % HATCH_PX < HATCH_PX // 2, HATCH, GROUND).astype(np.uint8)
+            row, col = np.ogrid[: size[1], : size[0]]
+            stripes = np.where((row + col) % HATCH_PX < HATCH_PX // 2, HATCH, GROUND).astype(np.uint8)
             place = Image.fromarray(hatched.astype(np.uint8) * 255)
             place = place.resize(size, Image.Resampling.NEAREST, box=covered)
             picture.paste(Image.fromarray(stripes).convert("RGB"), (0, 0), place)
