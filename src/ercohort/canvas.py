@@ -1,4 +1,4 @@
-"""What the pictures are drawn with: page, type, colours, scale bars, ellipses.
+"""What the pictures are drawn with: page, type, colours, key, scale bars.
 
 Sizes are pixels of the picture. Fonts are DejaVu, which comes with matplotlib; matplotlib itself is not
 imported.
@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ercohort.cohort import round_percent
 from ercohort.geojson import NOTICE, class_colours
 from ercohort.schema import CLASS_COUNT
+from ercohort.strokes import draw_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,8 +60,6 @@ MARGIN = 48
 HEADER = 168
 FOOTER = 72
 KEY_LINE = 34
-SMOOTH_PX = 1_000_000
-"""Outlines on larger pictures are drawn at twice their size, not three times, before they are smoothed."""
 KEY_SIZE = 21
 
 
@@ -149,14 +149,12 @@ class Page:
 def header(page: Page, row: Mapping[str, Any]) -> None:
     """Write the slide's name, counts and score over the top of a page."""
     right, middle = page.width - MARGIN, page.width * 0.58
-    percent = row.get("percent_positive")
-    if percent is None:
+    if row.get("percent_positive") is None:
         status = str(row["status"]).replace("_", " ")
         used = page.text((right, 74), status, 40, bold=True, colour=AMBER, align="right")
     else:
-        used = page.text((right, 74), f"{percent:.1f} % positive", 44, bold=True, align="right")
-        score = f"95 % CI {row['ci_low']:.1f} to {row['ci_high']:.1f} %  ·  ER {row['er_category']}"
-        score += ", borderline" if row.get("borderline") else ""
+        percent, score = score_lines(row)
+        used = page.text((right, 74), percent, 44, bold=True, align="right")
         page.text((right, 116), score, 24, colour=GREY, align="right", room=middle)
     page.text((MARGIN, 74), str(row["slide_id"]), 44, bold=True, room=right - used - MARGIN - 40)
     counts = [
@@ -169,6 +167,16 @@ def header(page: Page, row: Mapping[str, Any]) -> None:
     page.text((MARGIN, 116), "  ·  ".join(counts), 24, colour=GREY, room=right - middle)
     if row.get("message"):
         page.text((MARGIN, 150), str(row["message"]), 21, colour=AMBER, room=right - MARGIN)
+
+
+def score_lines(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the score of a slide in two lines; no rounding takes a percentage across a limit."""
+    percent, low, high = (round_percent(row[name]) for name in ("percent_positive", "ci_low", "ci_high"))
+    borderline = ", borderline" if row.get("borderline") else ""
+    return (
+        f"{percent:.2f} % positive",
+        f"95 % CI {low:.2f} to {high:.2f} %  ·  ER {row['er_category']}{borderline}",
+    )
 
 
 def notice(row: Mapping[str, Any]) -> str:
@@ -315,84 +323,3 @@ def badge(draw: ImageDraw.ImageDraw, centre: tuple[float, float], letter: str, s
     x, y, radius = *centre, size * 0.78
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=INK, outline=PAPER, width=2)
     draw.text((x, y), letter, fill=PAPER, font=font(size, bold=True), anchor="mm")
-
-
-def draw_ellipses(
-    picture: Image.Image,
-    boxes: NDArray[np.float64],
-    classes: NDArray[np.int64],
-    colours: Sequence[RGB],
-    *,
-    width: float,
-) -> None:
-    """Outline nuclei as ellipses in the colours of their classes, with a light casing, smoothly.
-
-    Parameters
-    ----------
-    picture
-        Drawn on in place.
-    boxes
-        x0, y0, x1, y1 in pixels of the picture, shape (n, 4).
-    classes
-        Index into `colours`, shape (n,).
-    width
-        Of the line, pixels.
-    """
-    if not len(boxes):
-        return
-    fine = 3 if picture.width * picture.height <= SMOOTH_PX else 2
-    size = picture.width * fine, picture.height * fine
-    casing = 0.45 * width
-    edges = (boxes + np.array([-casing, -casing, casing, casing])) * fine
-    _paste_ellipses(picture, PAPER, edges, size, round((width + 2 * casing) * fine), 150)
-    for index in np.unique(classes).tolist():
-        edges = boxes[classes == index] * fine
-        _paste_ellipses(picture, colours[index], edges, size, round(width * fine), 255)
-
-
-def _paste_ellipses(
-    picture: Image.Image,
-    colour: RGB,
-    edges: NDArray[np.float64],
-    size: tuple[int, int],
-    line: int,
-    opacity: int,
-) -> None:
-    layer = Image.new("L", size, 0)
-    draw = ImageDraw.Draw(layer)
-    for edge in edges.tolist():
-        draw.ellipse(edge, outline=opacity, width=max(line, 1))
-    picture.paste(colour, (0, 0), layer.reduce(size[0] // picture.width))
-
-
-def draw_path(
-    picture: Image.Image,
-    points: Sequence[tuple[float, float]],
-    colour: RGB,
-    *,
-    width: int,
-    dash: float = 0,
-    cased: bool = False,
-) -> None:
-    """Draw a line through points, `cased` in white; with `dash`, dashes and gaps of that length, pixels."""
-    draw = ImageDraw.Draw(picture)
-    strokes = _dashes(points, dash) if dash else [list(points)]
-    for fill, line in ((PAPER, width + 4), (colour, width))[0 if cased else 1 :]:
-        for stroke in strokes:
-            draw.line(stroke, fill=fill, width=line, joint="curve")
-
-
-def _dashes(points: Sequence[tuple[float, float]], dash: float) -> list[list[tuple[float, float]]]:
-    """Cut a line into dashes; corners stay in them."""
-    path = np.asarray(points, np.float64)
-    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
-    strokes = []
-    for start in np.arange(0, along[-1], 2 * dash):
-        end = min(start + dash, along[-1])
-        within = (along > start) & (along < end)
-        ends = [
-            (float(np.interp(at, along, path[:, 0])), float(np.interp(at, along, path[:, 1])))
-            for at in (start, end)
-        ]
-        strokes.append([ends[0], *map(tuple, path[within].tolist()), ends[1]])
-    return strokes

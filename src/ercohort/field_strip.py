@@ -21,7 +21,6 @@ from ercohort.canvas import (
     TISSUE,
     Page,
     badge,
-    draw_path,
     footer,
     header,
     key_lines,
@@ -32,6 +31,7 @@ from ercohort.informative_fields import MIN_NUCLEI, Cores, InformativeField, cho
 from ercohort.nuclei_layer import NucleiLayer
 from ercohort.region_layer import draw_roi, outline_tissue, roi_key
 from ercohort.slide_picture import Pixels, read_picture
+from ercohort.strokes import draw_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,7 +69,7 @@ def write_fields(
     slide
         Source of pixels.
     nuclei
-        Columns x0, y0, x1, y1 (level-0 pixels of the slide frame), label and score.
+        Columns x0, y0, x1, y1 (level-0 pixels of the slide frame), label, score and dab_od.
     tiles
         Columns core_x0, core_y0, core_x1 of the slide's tiles.
     mask
@@ -85,6 +85,7 @@ def write_fields(
         boxes=found.boxes,
         is_positive=found.is_positive,
         scores=nuclei["score"].to_numpy().astype(np.float64),
+        densities=nuclei["dab_od"].fill_null(0).to_numpy().astype(np.float64),
         cores=cores,
         mask=mask,
         size=(info.width, info.height),

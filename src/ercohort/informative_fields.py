@@ -128,6 +128,7 @@ class _Sums:
     n: NDArray[np.float64]
     positive: NDArray[np.float64]
     score: NDArray[np.float64]
+    densest: NDArray[np.float64]
     crossing: NDArray[np.float64]
     tissue: NDArray[np.float64]
     at_rim: NDArray[np.bool_]
@@ -141,6 +142,7 @@ def choose_informative(
     boxes: NDArray[np.float64],
     is_positive: NDArray[np.bool_],
     scores: NDArray[np.float64],
+    densities: NDArray[np.float64],
     cores: Cores,
     mask: NDArray[np.bool_],
     size: tuple[int, int],
@@ -151,8 +153,9 @@ def choose_informative(
 
     Parameters
     ----------
-    boxes, is_positive, scores
-        Of the nuclei: x0, y0, x1, y1 in level-0 pixels, shape (n, 4); class and score, shape (n,).
+    boxes, is_positive, scores, densities
+        Of the nuclei: x0, y0, x1, y1 in level-0 pixels, shape (n, 4); class, score and optical density of
+        DAB, shape (n,).
     cores
         The tiles' cores.
     mask
@@ -166,15 +169,15 @@ def choose_informative(
 
     Returns
     -------
-    Densest in positive, densest in negative nuclei, least certain, at a seam, at the edge, near a cut-off of
-    the categories, in this order. A field is the best of its kind among those that overlap no earlier one;
-    where a better one overlaps, its name says so.
+    Densest in positive nuclei (of a slide without any, with its brownest one), densest in negative nuclei,
+    least certain, at a seam, at the edge, near a limit of the categories, in this order. A field is the best
+    of its kind among those that overlap no earlier one; where a better one overlaps, its name says so.
     """
     side = min(side, bounds[2], bounds[3]) // 2 * 2
     if side < 2 or len(boxes) < MIN_NUCLEI:
         return []
     grid = _Grid.over(bounds, side)
-    sums = _sum_up(grid, boxes, is_positive, scores, cores.crossed(boxes), mask, size)
+    sums = _sum_up(grid, boxes, is_positive, scores, densities, cores.crossed(boxes), mask, size)
     free = np.ones(sums.n.shape, np.bool_)
     chosen: list[tuple[int, int]] = []
     found = []
@@ -210,11 +213,18 @@ def _kinds(sums: _Sums, is_positive: NDArray[np.bool_]) -> Iterator[tuple[str, N
     def of(allowed: NDArray[np.bool_], merit: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.where(allowed, merit, -np.inf)
 
-    yield (
-        "Densest positive",
-        of(enough & (sums.positive > 0), sums.positive),
-        (lambda row, col: "the most positive nuclei of any field"),
-    )
+    if is_positive.any():
+        yield (
+            "Densest positive",
+            of(enough & (sums.positive > 0), sums.positive),
+            (lambda row, col: "the most positive nuclei of any field"),
+        )
+    else:
+        yield (
+            "Brownest",
+            of(enough, sums.densest.round(4) + n * 1e-9),
+            (lambda row, col: f"its densest nucleus: {sums.densest[row, col]:.2f} of DAB"),
+        )
     yield (
         "Densest negative",
         of(enough & (negative > 0), negative),
@@ -311,6 +321,14 @@ class _Grid:
         flat = np.bincount(cells, weights, minlength=self.rows * self.cols).astype(np.float64)
         return self.two_by_two(flat.reshape(self.rows, self.cols))
 
+    def greatest(self, cells: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Greatest value in each field, no less than 0, shape (rows - 1, cols - 1)."""
+        flat = np.zeros(self.rows * self.cols)
+        np.maximum.at(flat, cells, np.nan_to_num(values))
+        square = flat.reshape(self.rows, self.cols)
+        pairs = np.maximum(square[1:], square[:-1])
+        return np.maximum(pairs[:, 1:], pairs[:, :-1])
+
     @staticmethod
     def two_by_two(cells: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum of two by two cells."""
@@ -320,7 +338,8 @@ class _Grid:
 
 def _sum_up(
     grid: _Grid, boxes: NDArray[np.float64], is_positive: NDArray[np.bool_], scores: NDArray[np.float64],
-    crossing: NDArray[np.bool_], mask: NDArray[np.bool_], size: tuple[int, int],
+    densities: NDArray[np.float64], crossing: NDArray[np.bool_], mask: NDArray[np.bool_],
+    size: tuple[int, int],
 ) -> _Sums:  # fmt: skip
     cells = grid.cells(boxes)
     n = grid.add_up(cells)
@@ -330,6 +349,7 @@ def _sum_up(
         n=n,
         positive=grid.add_up(cells[is_positive]),
         score=grid.add_up(cells, scores),
+        densest=grid.greatest(cells, densities),
         crossing=grid.add_up(cells[crossing]),
         tissue=grid.two_by_two(_tissue_share(grid, mask, size)) / 4,
         at_rim=at_rim,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from ercohort.canvas import RGB, draw_ellipses
+from ercohort.canvas import RGB
 from ercohort.geojson import class_colours
 from ercohort.schema import class_index, class_names, positive_mask
+from ercohort.strokes import draw_ellipses
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -24,7 +24,6 @@ from ercohort.canvas import (
     MARGIN,
     RULE,
     Page,
-    draw_path,
     footer,
     header,
     key_lines,
@@ -32,6 +31,7 @@ from ercohort.canvas import (
 from ercohort.files import atomic_path
 from ercohort.geojson import class_colours
 from ercohort.schema import class_index, class_names
+from ercohort.strokes import draw_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -28,7 +28,6 @@ from ercohort.canvas import (
     TISSUE,
     Page,
     badge,
-    draw_ellipses,
     footer,
     header,
     key_lines,
@@ -42,6 +41,7 @@ from ercohort.hotspots import Field, choose_fields
 from ercohort.nuclei_layer import NucleiLayer
 from ercohort.region_layer import draw_roi, outline_tissue, roi_key
 from ercohort.slide_picture import Pixels, read_picture
+from ercohort.strokes import draw_ellipses
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,9 +21,9 @@ from ercohort.canvas import (
     REGION_EDGE,
     RGB,
     TISSUE_EDGE,
-    draw_path,
     font,
 )
+from ercohort.strokes import draw_path
 
 if TYPE_CHECKING:
     import shapely

@@ -41,12 +41,13 @@ class Planted:
         self.scores += [score] * n
         return self
 
-    def choose(self, *, mask=None, cores=None, side=SIDE):
+    def choose(self, *, mask=None, cores=None, side=SIDE, densities=None):
         centres = np.vstack(self.centres)
         return choose_informative(
             boxes=np.hstack([centres - 5, centres + 5]),
             is_positive=np.array(self.positive),
             scores=np.array(self.scores),
+            densities=np.linspace(0, 0.2, len(centres)) if densities is None else densities,
             cores=Cores.of(grid_of_cores() if cores is None else cores),
             mask=np.ones((80, 80), bool) if mask is None else mask,
             size=(SIZE, SIZE),
@@ -57,20 +58,22 @@ class Planted:
 
 def test_each_reason_finds_the_field_that_was_planted_for_it():
     planted = Planted()
-    planted.patch(2400, 2400, 100, 90).patch(5200, 2400, 120, 0).patch(2400, 5200, 80, 30, score=0.3)
-    planted.patch(6400, 6400, 80, 1)  # 1.25 %
+    planted.patch(2400, 2400, 140, 130).patch(5200, 2400, 120, 0).patch(2400, 5200, 80, 30, score=0.3)
+    planted.patch(6400, 6400, 80, 8)
     planted.patch(3200, 6400, 60, 20)  # at the edge of the tissue
     for x, y in ((4000, 4010), (4000, 4100), (4000, 4200)):  # across the seam at x = 4000
         planted.centres.append(np.array([[x, y]]))
         planted.positive.append(False)
         planted.scores.append(0.9)
     planted.patch(3800, 4000, 60, 20)
+    planted.patch(400, 6400, 70, 40)  # where there is no tissue at all
     mask = np.ones((80, 80), bool)
+    mask[60:72, :12] = False
     mask[66:70, 30:40] = False
     mask[64:66, 32:36] = True
     found = {field.name: (field.x, field.y, field.n_nuclei) for field in planted.choose(mask=mask)}
     assert found == {
-        "Densest positive": (2400, 2400, 100),
+        "Densest positive": (2400, 2400, 140),
         "Densest negative": (5200, 2400, 120),
         "Least certain": (2400, 5200, 80),
         "At a seam": (3800, 4000, 63),
@@ -78,7 +81,7 @@ def test_each_reason_finds_the_field_that_was_planted_for_it():
         "Nearest to 10 %": found["Nearest to 10 %"],
     }
     limit = next(field for field in planted.choose(mask=mask) if field.name == "Nearest to 10 %")
-    assert (limit.x, limit.y, limit.n_positive) == (6400, 6400, 1)
+    assert (limit.x, limit.y, limit.n_positive) == (6400, 6400, 8)
 
 
 def test_the_limit_is_the_one_that_the_slide_is_near():
@@ -131,9 +134,15 @@ def test_seams_are_drawn_where_cores_meet():
 
 
 def test_a_slide_without_positive_nuclei_has_no_field_for_them():
-    names = [field.name for field in Planted().patch(800, 800, 100, 0).patch(4000, 4000, 90, 0).choose()]
-    assert "Densest negative" in names
-    assert not any("ositive" in name or "%" in name for name in names)
+    planted = Planted().patch(800, 800, 100, 0).patch(4000, 4000, 90, 0).patch(6400, 800, 60, 0)
+    densities = np.full(250, 0.1)
+    densities[200] = 0.19
+    fields = {field.name: field for field in planted.choose(densities=densities)}
+    assert "Densest negative" in fields
+    assert not any("ositive" in name or "%" in name for name in fields)
+    # Instead, where one could have been missed.
+    assert (fields["Brownest"].x, fields["Brownest"].y) == (6400, 800)
+    assert fields["Brownest"].why == "its densest nucleus: 0.19 of DAB"
 
 
 @settings(max_examples=60, deadline=None)
@@ -151,6 +160,7 @@ def test_fields_stay_on_the_slide_apart_from_each_other_and_are_the_same_again(n
         "boxes": np.hstack([centres - 4, centres + 4]),
         "is_positive": rng.random(n) < 0.3,
         "scores": rng.random(n),
+        "densities": rng.random(n),
         "cores": Cores.of(grid_of_cores(side=500)),
         "mask": rng.random((20, 20)) < 0.7,
         "size": (4000, 4000),
@@ -176,7 +186,7 @@ def test_a_field_is_shown_pixel_by_pixel_or_enlarged_by_a_whole_number():
 
 
 def strip(tmp_path, slide, nuclei, values=SCORED, **more):
-    nuclei = nuclei.with_columns(score=pl.lit(0.9, pl.Float32))
+    nuclei = nuclei.with_columns(score=pl.lit(0.9, pl.Float32), dab_od=pl.lit(0.1, pl.Float32))
     write_fields(
         tmp_path / "fields.png", slide=slide, nuclei=nuclei, tiles=grid_of_cores(), row=values,
         mask=more.pop("mask", np.ones((40, 40), bool)), **more,

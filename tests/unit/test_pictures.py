@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ercohort import pictures
-from ercohort.canvas import PERCENT_RAMP, TISSUE, colour_ramp, font, key_lines, nice_length, wrap
+from ercohort.canvas import PERCENT_RAMP, TISSUE, colour_ramp, font, key_lines, nice_length, score_lines, wrap
 from ercohort.geojson import COLOURS, class_colours
 from ercohort.heatmap import FEW_NUCLEI, HATCH
 from ercohort.hotspots import choose_fields, count_bins
@@ -240,6 +240,13 @@ def test_bins_count_every_nucleus_once_and_fields_stay_on_the_slide(n, width, he
         assert field.x + field.side <= 100 + width
         assert field.y + field.side <= 50 + height
         assert 0 <= field.percent_positive <= 100
+
+
+def test_a_percentage_below_a_limit_is_not_rounded_up_to_it():
+    lines = score_lines(
+        row(percent_positive=0.9961, ci_low=0.5, ci_high=1.0042, er_category="Negative", borderline=True)
+    )
+    assert lines == ("0.99 % positive", "95 % CI 0.50 to 1.01 %  ·  ER Negative, borderline")
 
 
 def test_helpers_have_known_answers():

@@ -56,6 +56,7 @@ def test_holes_of_what_is_left_out_are_not_hatched():
     picture = drawn(roi)
     assert (picture[270:480, 320:680] == 200).all()
     assert (picture[120:230, 320:680] == INK).all(axis=2).any()
+    assert not (picture == REGION_EDGE).all(axis=2).any()
     assert roi_key(roi) == [("Left out", LEFT_OUT)]  # nobody drew the rest of the slide as a region
 
 
