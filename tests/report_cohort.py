@@ -44,7 +44,11 @@ def good_summary(slide_id: str, percent: float, *, n_nuclei: int = 1000, **more:
         "model": "net@abc", "backend": "openvino", "precision": "bf16", "version": "1", **more,
     }  # fmt: skip
     shard = {"seconds": 2.5, "stages": {"read": 1.25, "infer": 2.0}, "device": "a processor", "status": "ok"}
-    return {"row": row, "regions": [{**row, "counted": True}], "failed_tiles": [], "shards": [shard]}
+    numbers = {"pen": 0.0, "no_dab": None, "few_nuclei": n_nuclei}
+    return {
+        "row": row, "regions": [{**row, "counted": True}], "failed_tiles": [], "shards": [shard],
+        "quality": judge(numbers, QualitySettings(), min_nuclei=100),
+    }  # fmt: skip
 
 
 def bad_summary(slide_id: str, status: str, message: str) -> dict[str, Any]:

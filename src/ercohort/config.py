@@ -52,6 +52,31 @@ class TissueSettings(Settings):
     margin_um: float = Field(40.0, ge=0.0, le=500.0, description="The mask is widened by this much, µm.")
 
 
+class QualitySettings(Settings):
+    """When a slide gets a quality flag; null: never. Flags are hints to look, and change no score."""
+
+    least_sharpness: float = Field(
+        0.11, ge=0.0, description="A patch less sharp is out of focus: blurred by about 2 µm or more."
+    )
+    out_of_focus: float | None = Field(0.25, ge=0.0, description="Most patches out of focus, a share.")
+    pen: float | None = Field(0.005, ge=0.0, description="Most tissue with the colours of ink, a share.")
+    folds: float | None = Field(0.02, ge=0.0, description="Most tissue that is dark throughout, a share.")
+    faint_counterstain: float | None = Field(
+        0.08, ge=0.0, description="Least optical density of haematoxylin in the bluest nuclei."
+    )
+    no_dab: float | None = Field(0.20, ge=0.0, description="Least DAB density of the brownest nuclei.")
+    saturated: float | None = Field(0.10, ge=0.0, description="Most stained pixels clipped, a share.")
+    density_low: float | None = Field(500.0, ge=0.0, description="Least nuclei per mm² of tissue.")
+    density_high: float | None = Field(20_000.0, ge=0.0, description="Most nuclei per mm² of tissue.")
+    mpp_mismatch: float | None = Field(
+        0.05, ge=0.0, description="Greatest difference of the sheet's mpp from the file's, a share."
+    )
+    low_resolution: float | None = Field(
+        1.5, ge=0.0, description="Most of the slide's mpp by the detector's."
+    )
+    tiles_failed: float | None = Field(0.01, ge=0.0, description="Most tiles that are unreadable, a share.")
+
+
 class TileSettings(Settings):
     """How the slide is cut for the detector, in pixels at the detector's scale."""
 
@@ -274,6 +299,7 @@ class Config(Settings):
     )
     strict: bool = Field(False, description="End the run with an error if any slide has a bad status.")
     tissue: TissueSettings = TissueSettings()
+    quality: QualitySettings = QualitySettings()
     tiles: TileSettings = TileSettings()
     detect: DetectSettings = DetectSettings()
     tensorrt: TensorRtSettings = TensorRtSettings()

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ercohort.errors import BackendError, MachineError, ModelError, SlideError, Status
 from ercohort.files import read_json, write_json
+from ercohort.quality import FocusPatch, QualityRecord
 from ercohort.slide import SlideInfo
 
 LOGGER = logging.getLogger("ercohort")
@@ -50,6 +52,8 @@ class SlideRecord:
         None where the slide could not be opened.
     fingerprint
         Of the slide file (`slide.fingerprint`) before it was opened; None where there was none.
+    quality
+        Of the slide as it was stained and scanned; None where there is no tissue.
     """
 
     slide_id: str
@@ -59,6 +63,7 @@ class SlideRecord:
     info: SlideInfo | None = None
     tissue: TissueRecord | None = None
     fingerprint: str | None = None
+    quality: QualityRecord | None = None
 
     def write(self, path: str | Path) -> None:
         """Write the record as JSON."""
@@ -78,7 +83,14 @@ class SlideRecord:
             info=SlideInfo.from_dict(info) if info else None,
             tissue=TissueRecord(**{**tissue, "background": tuple(tissue["background"])}) if tissue else None,
             fingerprint=values.get("fingerprint"),  # files of version 0.2 have none
+            quality=_quality(values.get("quality")),
         )
+
+
+def _quality(values: dict[str, Any] | None) -> QualityRecord | None:
+    if values is None:
+        return None
+    return QualityRecord(**{**values, "patches": tuple(FocusPatch(**patch) for patch in values["patches"])})
 
 
 @contextmanager

@@ -118,6 +118,7 @@ def run_slide(
         records=[shard_record],
         settings=config.detect,
         scores=config.scores,
+        quality=config.quality,
         regions=regions,
         detector_mpp=detector.mpp,
         false_positive_percent=detector.false_positive_percent,

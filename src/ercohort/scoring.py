@@ -12,20 +12,15 @@ from typing import Any
 
 import polars as pl
 
-from ercohort.config import ScoreSettings
+from ercohort.config import QualitySettings, ScoreSettings
 from ercohort.errors import Status
 from ercohort.grading import GradeCounts, allred, count_grades, grade, h_score, percent_disagreeing
+from ercohort.quality_flags import count_numbers, judge, raised
 from ercohort.schema import CLASS_COUNT, LABELS, class_names, is_negative
 
 LOW_PERCENT = 1
 HIGH_PERCENT = 10
 """The two cut-offs of the ER categories, percent of tumour nuclei."""
-
-MAX_DENSITY = 20_000.0
-"""Nuclei per mm² of tissue above which the count is suspect: one every 7 µm in both directions."""
-
-MAX_MPP_RATIO = 1.5
-"""Slide scale over detector scale from which nuclei are enlarged too far to be recognised well."""
 
 INTENSITY_COLUMNS = (
     "n_weak", "n_moderate", "n_strong", "h_score", "allred_proportion", "allred_intensity", "allred_total",
@@ -118,6 +113,7 @@ def summarise(
     *,
     tissue_mm2: float | None,
     settings: ScoreSettings | None = None,
+    quality: QualitySettings | None = None,
     false_positive_percent: float | None = None,
     mpp: float | None = None,
     detector_mpp: float | None = None,
@@ -136,6 +132,8 @@ def summarise(
         Area of tissue, mm²; None or 0 leaves the density empty.
     settings
         Thresholds and tables of the intensity scores; the defaults if not given.
+    quality
+        Thresholds of the flags; the defaults if not given.
     false_positive_percent
         What the detector states about itself (`is_borderline`); None if it states nothing.
     mpp, detector_mpp
@@ -149,13 +147,9 @@ def summarise(
     value. `status` is `partial` if tiles failed (zero nuclei are then no finding), else `no_nuclei` at zero
     nuclei, else `ok`. `n_weak`, `n_moderate` and `n_strong` count the nuclei of grade 1+, 2+ and 3+
     (`grading.grade`); `percent_od_disagrees` tells how many nuclei the optical density would class otherwise.
-    If the classes are not Positive and Negative, `n_class_<class>` counts each. `qc_flags` joins by `;`
-    those that apply:
-
-    - `density_high`: more than 20,000 nuclei per mm², more than tissue can hold;
-    - `low_resolution`: the slide is coarser than 1.5 times the detector's scale;
-    - `few_nuclei`: fewer nuclei than `settings.min_nuclei` (but not none);
-    - `tiles_failed`: some tiles could not be read.
+    If the classes are not Positive and Negative, `n_class_<class>` counts each. `qc_flags` joins by `;` the
+    flags that rest on the count (`quality_flags.count_numbers`); those of the slide itself are not among
+    them.
     """
     settings = settings or ScoreSettings()
     table = _read(nuclei)
@@ -165,12 +159,11 @@ def summarise(
     n_positive = n_nuclei - n_negative
     density = n_nuclei / tissue_mm2 if tissue_mm2 else None
     status, message = _status(n_nuclei, n_tiles, n_tiles_failed)
-    flags = {
-        "density_high": density is not None and density > MAX_DENSITY,
-        "low_resolution": bool(mpp and detector_mpp and mpp > MAX_MPP_RATIO * detector_mpp),
-        "few_nuclei": 0 < n_nuclei < settings.min_nuclei,
-        "tiles_failed": bool(n_tiles_failed),
-    }
+    numbers = count_numbers(
+        n_nuclei=n_nuclei, tissue_mm2=tissue_mm2, mpp=mpp, detector_mpp=detector_mpp, n_tiles=n_tiles,
+        n_tiles_failed=n_tiles_failed,
+    )  # fmt: skip
+    judged = judge(numbers, quality or QualitySettings(), min_nuclei=settings.min_nuclei)
     return {
         "status": status.value,
         "message": message,
@@ -184,7 +177,7 @@ def summarise(
         "n_tiles": n_tiles,
         "n_tiles_failed": n_tiles_failed,
         "mpp": mpp,
-        "qc_flags": ";".join(flag for flag, applies in flags.items() if applies) or None,
+        "qc_flags": raised(judged),
         **_class_columns(counts),
     }
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from ercohort.config import RegionSettings, ScoreSettings
+from ercohort.config import QualitySettings, RegionSettings, ScoreSettings
 from ercohort.errors import SlideError, Status
 from ercohort.grading import grade
 from ercohort.record import TissueRecord
@@ -73,6 +73,7 @@ def score_slide(
     tissue: TissueRecord,
     mask: Path,
     scores: ScoreSettings,
+    quality: QualitySettings,
     choice: RegionChoice,
     detector_mpp: float,
     false_positive_percent: float | None,
@@ -97,6 +98,7 @@ def score_slide(
     score = partial(
         summarise,
         settings=scores,
+        quality=quality,
         false_positive_percent=false_positive_percent,
         mpp=info.mpp,
         detector_mpp=detector_mpp,

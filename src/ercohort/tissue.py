@@ -65,6 +65,10 @@ class Tissue:
         Area of tissue before it was widened, mm².
     thumbnail
         (rows, cols, 3) uint8 RGB, the slide at the scale of the mask.
+    found
+        (rows, cols) bool, the tissue before it was widened.
+    scale_um
+        Side of a mask pixel, µm.
     """
 
     mask: NDArray[np.bool_]
@@ -73,6 +77,8 @@ class Tissue:
     background: tuple[float, float, float]
     area_mm2: float
     thumbnail: NDArray[np.uint8]
+    found: NDArray[np.bool_]
+    scale_um: float
 
 
 def find_tissue(slide: Slide, settings: TissueSettings, *, threads: int = 1) -> Tissue:
@@ -95,7 +101,7 @@ def find_tissue(slide: Slide, settings: TissueSettings, *, threads: int = 1) -> 
         tissue = _clean(picture, glass, shown, settings, scale_um)
     area_mm2 = float(tissue.sum()) * scale_um**2 / 1e6
     mask = _widen(tissue, settings.margin_um / scale_um) | ~overview.readable
-    return Tissue(mask, step_x, step_y, glass or _WHITE, area_mm2, picture)
+    return Tissue(mask, step_x, step_y, glass or _WHITE, area_mm2, picture, tissue, scale_um)
 
 
 def _mask_mpp(info: SlideInfo, settings: TissueSettings) -> float:
@@ -106,7 +112,8 @@ def _mask_mpp(info: SlideInfo, settings: TissueSettings) -> float:
 
 def no_tissue() -> Tissue:
     """Return what stands for the tissue of a slide that could not be opened: one pixel of glass."""
-    return Tissue(np.zeros((1, 1), bool), 1.0, 1.0, _WHITE, 0.0, np.full((1, 1, 3), 255, np.uint8))
+    nothing = np.zeros((1, 1), bool)
+    return Tissue(nothing, 1.0, 1.0, _WHITE, 0.0, np.full((1, 1, 3), 255, np.uint8), nothing, 1.0)
 
 
 def save_tissue(

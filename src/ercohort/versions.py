@@ -8,9 +8,9 @@ step run again.
 STEP_VERSION: dict[str, int] = {
     "engine": 2,
     "convert": 1,
-    "tissue_tiles": 1,
+    "tissue_tiles": 2,
     "detect_shard": 2,
-    "merge": 4,
+    "merge": 5,
     "geojson_overlay": 2,
     "cohort": 4,
     "checksums": 1,

@@ -58,6 +58,7 @@ rule merge:
     params:
         detect=CONFIG.detect.model_dump(exclude={"score"}),
         scores=CONFIG.scores.model_dump(),
+        quality=CONFIG.quality.model_dump(),
         regions=slide_regions,
         detector_mpp=MODEL.mpp,
         shards=SHARD_SETTINGS,

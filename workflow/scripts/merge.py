@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ercohort.config import DetectSettings, ScoreSettings
+from ercohort.config import DetectSettings, QualitySettings, ScoreSettings
 from ercohort.logs import job_log
 from ercohort.slide_score import RegionChoice
 from ercohort.steps.merge import merge_slide
@@ -13,6 +13,7 @@ with job_log(snakemake.log[0]):
         records=list(snakemake.input.records),
         settings=DetectSettings(**snakemake.params.detect),
         scores=ScoreSettings(**snakemake.params.scores),
+        quality=QualitySettings(**snakemake.params.quality),
         detector_mpp=snakemake.params.detector_mpp,
         false_positive_percent=snakemake.params.false_positive_percent,
         regions=RegionChoice.of(snakemake.params.regions),

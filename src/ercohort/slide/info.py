@@ -52,6 +52,9 @@ class SlideInfo:
         Size of the slide on disk, companion files included.
     simulated
         Whether the file says that the simulator made it.
+    file_mpp
+        µm per pixel as the file states it, also where the sheet's was taken; None where it states nothing
+        that a scanner can mean (72 dpi, for one).
     """
 
     path: str
@@ -68,6 +71,7 @@ class SlideInfo:
     reader: str
     file_bytes: int
     simulated: bool = False
+    file_mpp: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them."""
@@ -112,6 +116,13 @@ def resolve_mpp(path: str, properties: Mapping[str, str], mpp: float | None) -> 
     value = sum(values) / len(values)
     _check_range(path, value, "the file")
     return value, "file"
+
+
+def stated_mpp(properties: Mapping[str, str]) -> float | None:
+    """Return the µm per pixel that the file states, the mean of x and y, if a scanner can mean it."""
+    seen = [_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"]
+    values = [value for value in seen if value is not None and MPP_RANGE[0] <= value <= MPP_RANGE[1]]
+    return sum(values) / len(values) if values else None
 
 
 _CURE = "give it in the `mpp` column of the sheet"

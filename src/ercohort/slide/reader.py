@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from ercohort.errors import SlideError, Status
 from ercohort.slide.fingerprint import bytes_on_disk
-from ercohort.slide.info import SIMULATED, SlideInfo, check_size, resolve_mpp, snap_downsample
+from ercohort.slide.info import (
+    SIMULATED,
+    SlideInfo,
+    check_size,
+    resolve_mpp,
+    snap_downsample,
+    stated_mpp,
+)
 from ercohort.slide.openslide_source import OpenSlideSource, Patch, find_openable
 from ercohort.slide.overview import Overview, read_overview
 from ercohort.slide.tiff import TiffLayoutError, read_pages
@@ -290,6 +297,7 @@ def _describe(file: Path, source: OpenSlideSource, mpp: float | None) -> SlideIn
         reader="vips" if pages is not None and agrees(source, pages) else "openslide",
         file_bytes=bytes_on_disk(file),
         simulated=properties.get("openslide.comment") == SIMULATED,
+        file_mpp=stated_mpp(properties),
     )
 
 

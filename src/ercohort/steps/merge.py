@@ -11,7 +11,7 @@ import polars as pl
 from ercohort import __version__, schema
 from ercohort.checksums import note
 from ercohort.cohort import safe_text
-from ercohort.config import DetectSettings, ScoreSettings
+from ercohort.config import DetectSettings, QualitySettings, ScoreSettings
 from ercohort.errors import Status
 from ercohort.files import atomic_path, read_json, write_json, write_table
 from ercohort.record import SlideRecord, slide_trouble
@@ -28,17 +28,21 @@ def merge_slide(
     detector_mpp: float,
     folder: Path,
     scores: ScoreSettings | None = None,
+    quality: QualitySettings | None = None,
     regions: RegionChoice | None = None,
     false_positive_percent: float | None = None,
 ) -> None:
     """Merge the shards of a slide into `nuclei.parquet` and score it into `summary.json`.
 
     `failed_tiles.csv` lists the tiles that could not be read; it is empty but for its heading where all
-    could.
+    could. `quality` in the summary holds the number behind every flag, its threshold and whether it is
+    raised.
     """
     from ercohort.merge import merge_shards, pale_to_negative
+    from ercohort.quality_flags import judge_slide, raised
     from ercohort.slide_score import RegionChoice, score_slide
 
+    scores, quality = scores or ScoreSettings(), quality or QualitySettings()
     slide = SlideRecord.read(folder / "slide.json")
     shards = [read_json(path) for path in records]
     failed = sorted(tile for shard in shards for tile in shard["failed"])
@@ -68,7 +72,8 @@ def merge_slide(
                 info=slide.info,
                 tissue=slide.tissue,
                 mask=folder / "tissue.png",
-                scores=scores or ScoreSettings(),
+                scores=scores,
+                quality=quality,
                 choice=regions or RegionChoice(),
                 detector_mpp=detector_mpp,
                 false_positive_percent=false_positive_percent,
@@ -76,14 +81,18 @@ def merge_slide(
                 n_tiles_failed=len(failed),
             )
             nuclei, score, scored_regions = scored.nuclei, scored.row, scored.regions
-            _flag_dropped_boxes(score, shards)
     if score is None:
         score = {"status": status.value, "message": message, "mpp": slide.info.mpp if slide.info else None}
         if slide.tissue:
             score |= {"tissue_mm2": slide.tissue.area_mm2, "n_tiles": n_tiles, "n_tiles_failed": len(failed)}
+    judged = judge_slide(
+        slide, score, nuclei, quality, scores, detector_mpp=detector_mpp,
+        n_dropped=sum(shard.get("dropped_boxes") or 0 for shard in shards),
+    )  # fmt: skip
     row = {
         "slide_id": slide.slide_id,
         **score,
+        "qc_flags": raised(judged),
         **_how_it_was_made(shards),
         "version": __version__,
     }
@@ -96,6 +105,7 @@ def merge_slide(
     summary = {
         "row": row,
         "regions": scored_regions,
+        "quality": judged,
         "slide": made_of,
         "failed_tiles": failed,
         "shards": shards,
@@ -110,12 +120,6 @@ def _write_failed_tiles(folder: Path, failed: list[list[Any]]) -> None:
     rows = [(tile_id, x, y, safe_text(why)) for tile_id, x, y, why in failed]
     with atomic_path(folder / "failed_tiles.csv") as temporary:
         pl.DataFrame(rows, columns, orient="row").write_csv(temporary)
-
-
-def _flag_dropped_boxes(score: dict[str, Any], shards: list[dict[str, Any]]) -> None:
-    """Say in `qc_flags` that the network gave numbers that are no nuclei; each shard counts its own."""
-    if any(shard.get("dropped_boxes") for shard in shards):
-        score["qc_flags"] = ";".join(filter(None, [score["qc_flags"], "boxes_dropped"]))
 
 
 def _status_before_scoring(

@@ -82,6 +82,7 @@ def mask_tissue(
         A file that was expected is gone.
     """
     from ercohort import tissue
+    from ercohort.quality import measure_quality
     from ercohort.slide.guarded import open_guarded
     from ercohort.slide.probe import check_pixels
 
@@ -99,6 +100,8 @@ def mask_tissue(
             check_pixels(slide)
             record = replace(record, info=slide.info)
             found = tissue.find_tissue(slide, settings)
+            if found.found.any():
+                record = replace(record, quality=measure_quality(slide, found))
         measured = TissueRecord(found.downsample_x, found.downsample_y, found.background, found.area_mm2)
         record = replace(record, tissue=measured)
         if not found.mask.any():
