@@ -56,7 +56,7 @@ class QualitySettings(Settings):
     """When a slide gets a quality flag; null: never. Flags are hints to look, and change no score."""
 
     least_sharpness: float = Field(
-        0.11, ge=0.0, description="A patch less sharp is out of focus: blurred by about 2 µm or more."
+        0.10, ge=0.0, description="A patch less sharp is out of focus: blurred by about 2 µm or more."
     )
     out_of_focus: float | None = Field(0.25, ge=0.0, description="Most patches out of focus, a share.")
     pen: float | None = Field(0.005, ge=0.0, description="Most tissue with the colours of ink, a share.")
@@ -65,7 +65,7 @@ class QualitySettings(Settings):
         0.08, ge=0.0, description="Least optical density of haematoxylin in the bluest nuclei."
     )
     no_dab: float | None = Field(0.20, ge=0.0, description="Least DAB density of the brownest nuclei.")
-    saturated: float | None = Field(0.10, ge=0.0, description="Most stained pixels clipped, a share.")
+    saturated: float | None = Field(0.12, ge=0.0, description="Most stained pixels clipped, a share.")
     density_low: float | None = Field(500.0, ge=0.0, description="Least nuclei per mm² of tissue.")
     density_high: float | None = Field(20_000.0, ge=0.0, description="Most nuclei per mm² of tissue.")
     mpp_mismatch: float | None = Field(

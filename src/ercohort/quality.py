@@ -34,20 +34,26 @@ LEAST_TISSUE = 0.5
 LEAST_CONTRAST = 4.0
 """Standard deviation of a patch's brightness (0 to 255) below which it has nothing to be sharp about."""
 
+NOISE_CONTRAST = 3.0
+"""Standard deviation of the brightness that compressed noise may leave in a patch without a detail."""
+
 MAX_FAILED = 4
 """Patches that cannot be read before no more are tried: a damaged slide may keep its reader busy."""
 
 PEN_CELL_UM = 64.0
-PEN_FILL = 0.9
+PEN_FILL = 0.75
 """A stroke fills squares of this side (at least this share of their pixels); no cluster of nuclei does."""
 
-THICK_OD = 0.5
-"""Mean optical density of the lightest spot within 12 µm from which on tissue is thicker than a section."""
+THICK_OD = 0.3
+THICK_RATIO = 4.0
+"""Least mean optical density of the lightest spot within 12 µm, and its least ratio to the slide's median,
+from which on tissue is thicker than a section. Between the nuclei of a single layer there is always a light
+spot; in two pale layers too, so that only dark folds are seen."""
 
 PALE_DAB = 0.2
 """DAB optical density (QuPath's 1+) below which a pixel's haematoxylin is that of the counterstain."""
 
-STAINED_OD = 0.1
+STAINED_OD = 0.03
 """Optical density in one channel from which on a pixel counts as stained, and may not be clipped."""
 
 _BAND = 256
@@ -74,7 +80,7 @@ class QualityRecord:
     pen_share
         Share of tissue (and what was taken for it) with the colours of ink: blue, green, red, black.
     thick_share
-        Share of tissue where even the lightest spot within 12 µm is dark (`THICK_OD`).
+        Share of tissue where even the lightest spot within 12 µm is dark (`THICK_OD`, `THICK_RATIO`).
     hematoxylin_od
         98th percentile of the haematoxylin optical density in tissue that is not brown: its nuclei.
     dab_od
@@ -97,9 +103,8 @@ def measure_quality(slide: Slide, tissue: Tissue) -> QualityRecord:
 
     Memory: 3 bytes for a pixel of the picture, and 20 MB.
     """
-    pen, thick_share = _scan(tissue)
+    pen, clean, thick_share = _scan(tissue)
     n_tissue = int(tissue.found.sum())
-    clean = tissue.found & ~pen
     patches = list(_read_patches(slide, tissue, clean))
     stains = _Stains(tissue.background)
     for _, pixels, inside in patches:
@@ -121,7 +126,8 @@ def sharpness(grey: NDArray[np.float32]) -> float | None:
     halved three times (8 to 16 pixels, the nuclei themselves). Their ratio does not know how dark the stain
     is or how much contrast the scanner gives; blur takes the fine one first. White noise is taken out: its
     variance falls by 4 at each halving, so that the finest one of all tells it. A part of the coarsest
-    contrast stands in the denominator, so that a patch without any details is blurred, and not undefined.
+    contrast, and what compression makes of noise, stand in the denominator, so that a patch without any
+    details is blurred, and not undefined.
 
     Parameters
     ----------
@@ -145,7 +151,7 @@ def sharpness(grey: NDArray[np.float32]) -> float | None:
     coarsest = coarser + _mean_square(grey)
     if math.sqrt(coarse + coarsest) < LEAST_CONTRAST:
         return None
-    return max(0.0, fine - noise / 4) / (max(0.0, coarse - noise / 64) + 0.01 * coarsest)
+    return max(0.0, fine - noise / 4) / (coarse + 0.01 * coarsest + NOISE_CONTRAST**2)
 
 
 def _halve(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -173,14 +179,17 @@ def is_ink(density: NDArray[np.float32]) -> NDArray[np.bool_]:
     red, green, blue = density[..., 0], density[..., 1], density[..., 2]
     least, most = density.min(axis=-1), density.max(axis=-1)
     is_green = (green < 0.75 * np.minimum(red, blue)) & (most > 0.25)
-    is_red = (red < 0.15 * np.minimum(green, blue)) & (np.minimum(green, blue) > 0.35)
+    is_red = (red < 0.3 * np.minimum(green, blue)) & (np.minimum(green, blue) > 0.35)
     is_blue = (blue < 0.25 * red) & (red > 0.6)
-    is_black = (least > 0.75) & (least > 0.7 * most)
+    is_black = (least > 0.5) & (least > 0.8 * most)
     return np.asarray(is_green | is_red | is_blue | is_black)
 
 
-def _scan(tissue: Tissue) -> tuple[NDArray[np.bool_], float | None]:
-    """Return where the picture shows ink, (rows, cols) bool, and the share of the rest that is thick."""
+def _scan(tissue: Tissue) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float | None]:
+    """Return where the picture shows ink, where tissue far from it, and how much of that tissue is thick.
+
+    Both masks are (rows, cols) bool; the share is None where there is no such tissue.
+    """
     rows, cols = tissue.found.shape
     ink = np.zeros((rows, cols), bool)
     density = np.zeros((rows, cols), np.uint8)  # mean of the channels, in hundredths
@@ -193,11 +202,13 @@ def _scan(tissue: Tissue) -> tuple[NDArray[np.bool_], float | None]:
             density[band] = np.minimum(values.mean(axis=2) * 100, 255)
     side = _cell_px(tissue, PEN_CELL_UM)
     full = _cell_sums(ink, side) >= PEN_FILL * _cell_areas(ink.shape, side)
-    pen = np.repeat(np.repeat(full, side, axis=0), side, axis=1)[:rows, :cols] & tissue.found
-    rest = tissue.found & ~pen
+    pen = _cells_to_pixels(full, side, ink.shape) & tissue.found
+    rest = tissue.found & ~_cells_to_pixels(_grown(full), side, ink.shape)  # the rims of strokes are dark
     if not rest.any():
-        return pen, None
-    return pen, _rounded((_lightest(density)[rest] >= 100 * THICK_OD).mean())
+        return pen, rest, None
+    lightest = _lightest(density)[rest]
+    least = max(100 * THICK_OD, THICK_RATIO * float(np.median(lightest)))
+    return pen, rest, _rounded((lightest > least).mean())
 
 
 def _density_of(glass: tuple[float, float, float]) -> NDArray[np.float32]:
@@ -211,7 +222,7 @@ def _densities(pixels: NDArray[np.uint8], table: NDArray[np.float32]) -> NDArray
     return np.stack([table[:, channel][pixels[..., channel]] for channel in range(3)], axis=-1)
 
 
-def _lightest(density: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _lightest(density: NDArray[Any]) -> NDArray[Any]:
     """Return the least density within 3 x 3 pixels; what lies past the edge does not count."""
     for axis in (0, 1):
         low = density.copy()
@@ -231,6 +242,16 @@ def _cell_sums(mask: NDArray[np.bool_], side: int) -> NDArray[np.int64]:
     """Count the pixels of a mask in each square of `side` pixels; the last ones may be cut off."""
     rows = np.add.reduceat(mask, range(0, mask.shape[0], side), axis=0, dtype=np.int64)
     return np.asarray(np.add.reduceat(rows, range(0, mask.shape[1], side), axis=1))
+
+
+def _cells_to_pixels(cells: NDArray[np.bool_], side: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return the mask of these squares, cut to (rows, cols)."""
+    return np.repeat(np.repeat(cells, side, axis=0), side, axis=1)[: shape[0], : shape[1]]
+
+
+def _grown(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Add the eight neighbours."""
+    return np.asarray(_lightest(~cells) == 0)
 
 
 def _cell_areas(shape: tuple[int, ...], side: int) -> NDArray[np.int64]:

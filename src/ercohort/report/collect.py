@@ -12,6 +12,7 @@ import polars as pl
 from ercohort.cohort import make_table
 from ercohort.errors import InputError, Status
 from ercohort.files import read_json
+from ercohort.quality_flags import explain
 from ercohort.schema import COHORT_COLUMNS, GROUP_COLUMNS
 
 PICTURES = {
@@ -112,6 +113,7 @@ def _slide(
         ),
         "slide": _opened(record),
         "shards": [_known(shard) for shard in summary.get("shards") or []],
+        "flags": explain(summary.get("quality") or {}),
         "n_failed": len(summary.get("failed_tiles") or []),
     }
 

@@ -47,7 +47,7 @@ function regionSection(slide) {
 }
 
 function flagSection(slide) {
-  const flags = flagsOf(slide).map((flag) => [words(flag), FLAGS[flag] || ""]);
+  const flags = slide.flags.map((flag) => [words(flag.name), flag.number, flag.meaning]);
   return section("Quality flags", flags.length ? facts(flags) : element("p", {}, "None."));
 }
 

@@ -3,13 +3,6 @@
 
 const CATEGORIES = { Negative: "negative", "Low Positive": "low", Positive: "positive" };
 
-const FLAGS = {
-  density_high: "more nuclei per mm² than tissue can hold: look whether one nucleus was counted several times",
-  low_resolution: "the slide is much coarser than the detector's scale: nuclei are recognised less well",
-  few_nuclei: "few nuclei: the percentage is uncertain",
-  tiles_failed: "some tiles could not be read and are not counted",
-};
-
 // name, title, decimals (null: text), explanation
 const SCORES = [
   ["n_nuclei", "Nuclei", 0, "tumour nuclei counted, each once"],
