@@ -62,7 +62,7 @@ class QualitySettings(Settings):
     pen: float | None = Field(0.005, ge=0.0, description="Most tissue with the colours of ink, a share.")
     folds: float | None = Field(0.02, ge=0.0, description="Most tissue that is dark throughout, a share.")
     faint_counterstain: float | None = Field(
-        0.08, ge=0.0, description="Least optical density of haematoxylin in the bluest nuclei."
+        0.06, ge=0.0, description="Least optical density of haematoxylin in the bluest nuclei."
     )
     no_dab: float | None = Field(0.20, ge=0.0, description="Least DAB density of the brownest nuclei.")
     saturated: float | None = Field(0.12, ge=0.0, description="Most stained pixels clipped, a share.")

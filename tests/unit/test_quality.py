@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ercohort import quality
 from ercohort.config import QualitySettings, ScoreSettings, TissueSettings
 from ercohort.errors import SlideError, Status
-from ercohort.quality import N_PATCHES, QualityRecord, is_ink, measure_quality, sharpness
+from ercohort.quality import QualityRecord, is_ink, measure_quality, sharpness
 from ercohort.quality_flags import judge_slide, raised
 from ercohort.record import SlideRecord
 from ercohort.simulate.look import random_look
@@ -25,7 +26,7 @@ from ercohort.slide import open_slide
 from ercohort.tissue import find_tissue
 from tests import slides
 
-SEED, MPP, WIDTH, HEIGHT = 11, 0.5, 3072, 2048
+SEED, MPP, WIDTH, HEIGHT = 11, 0.5, 2048, 1536
 LOOK = random_look(SEED)
 
 
@@ -74,14 +75,14 @@ def noisy(picture: slides.Array) -> slides.Array:
 def stroke(picture: slides.Array, colour: tuple[int, int, int]) -> slides.Array:
     """Draw a stroke of 300 µm across the slide; ink lets some of the tissue through."""
     light = picture.astype(np.float32)
-    light[700:1300] *= np.array(colour) / 255
+    light[500:1100] *= np.array(colour) / 255
     return light.astype(np.uint8)
 
 
 def folded(picture: slides.Array, layers: int) -> slides.Array:
     """Lay more layers of the tissue upon each other in a band of 150 µm."""
     light = picture / np.array(LOOK.glass)
-    light[900:1200] **= layers
+    light[700:1000] **= layers
     return (light * LOOK.glass).clip(0, 255).astype(np.uint8)
 
 
@@ -157,14 +158,15 @@ def test_the_share_out_of_focus_is_that_of_the_tissue(picture: slides.Array, mea
 
 
 def test_patches_lie_in_tissue_all_over_the_slide_and_in_the_order_of_the_file(
-    picture: slides.Array, tmp_path: Path
+    picture: slides.Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(quality, "N_PATCHES", 16)
     path = slides.write_pyramid(tmp_path / "a.tiff", picture, MPP)
     with open_slide(path) as slide:
         tissue = find_tissue(slide, TissueSettings())
         patches = measure_quality(slide, tissue).patches
     centres = np.array([(patch.y, patch.x) for patch in patches])
-    assert N_PATCHES / 2 < len(centres) <= N_PATCHES
+    assert len(centres) == 16
     assert [tuple(centre) for centre in centres] == sorted({tuple(centre) for centre in centres})
     found = np.argwhere(tissue.found) * (tissue.downsample_y, tissue.downsample_x)
     for axis in (0, 1):
@@ -177,7 +179,7 @@ def test_patches_lie_in_tissue_all_over_the_slide_and_in_the_order_of_the_file(
         for dy in (-4, 4)
         for dx in (-4, 4)
     ]
-    assert np.mean(inside) > 0.9
+    assert np.mean(inside) > 0.8
 
 
 class Damaged:
@@ -196,11 +198,12 @@ class Damaged:
 
 @pytest.mark.parametrize(
     ("fails", "n_asked", "n_patches"),
-    [(lambda n: n in (2, 5), 40, 38), (lambda n: n > 10, 14, 10), (lambda n: True, 4, 0)],
+    [(lambda n: n in (2, 5), 12, 10), (lambda n: n > 5, 9, 5), (lambda n: True, 4, 0)],
 )
 def test_a_damaged_slide_is_measured_where_it_can_be_read(
-    fails, n_asked, n_patches, picture, tmp_path
+    fails, n_asked, n_patches, picture, tmp_path, monkeypatch
 ) -> None:
+    monkeypatch.setattr(quality, "N_PATCHES", 12)
     path = slides.write_pyramid(tmp_path / "a.tiff", picture, MPP)
     with open_slide(path) as slide:
         tissue = find_tissue(slide, TissueSettings())
@@ -213,7 +216,7 @@ def test_a_damaged_slide_is_measured_where_it_can_be_read(
 
 @pytest.mark.parametrize("mpp", [0.25, 0.5])
 def test_focus_is_judged_at_one_scale_whatever_the_slides(mpp: float, picture, tmp_path) -> None:
-    fine = picture if mpp == MPP else picture[:1024, :1536].repeat(2, axis=0).repeat(2, axis=1)
+    fine = picture if mpp == MPP else picture[:768, :1024].repeat(2, axis=0).repeat(2, axis=1)
     path = slides.write_pyramid(tmp_path / "a.tiff", fine, mpp)
     with open_slide(path) as slide:
         found = find_tissue(slide, TissueSettings())

@@ -3,6 +3,7 @@
 import pytest
 
 from ercohort.errors import BackendError, MachineError, ModelError, SlideError, Status
+from ercohort.quality import FocusPatch, QualityRecord
 from ercohort.record import SlideRecord, TissueRecord, slide_trouble
 from ercohort.slide import SlideInfo
 
@@ -12,11 +13,15 @@ INFO = SlideInfo(
     has_bounds=True, background=(255, 254, 253), reader="vips", file_bytes=12,
 )  # fmt: skip
 
+TISSUE = TissueRecord(16.0, 16.5, (240.0, 241.0, 242.5), 1.5)
+QUALITY = QualityRecord((FocusPatch(10, 20, 0.25), FocusPatch(40, 20, 0.5)), 0.0, 0.01, 0.6, None, 0.02)
+
 
 @pytest.mark.parametrize(
     "record",
     [
-        SlideRecord("a", "a.svs", Status.OK, "", INFO, TissueRecord(16.0, 16.5, (240.0, 241.0, 242.5), 1.5)),
+        SlideRecord("a", "a.svs", Status.OK, "", INFO, TISSUE, quality=QUALITY),
+        SlideRecord("a", "a.svs", Status.OK, "", INFO, TISSUE),
         SlideRecord("b", "b.svs", Status.MISSING, "no such file; put it there"),
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from ercohort import schema
-from ercohort.config import ScoreSettings
+from ercohort.config import QualitySettings, ScoreSettings
 from ercohort.scoring import er_category, is_borderline, summarise, wilson_interval
 
 
@@ -115,7 +115,7 @@ def test_summary_of_a_slide():
     assert summary["borderline"] is False
     assert (summary["tissue_mm2"], summary["nuclei_per_mm2"]) == (2.5, 400.0)
     assert (summary["n_tiles"], summary["n_tiles_failed"], summary["mpp"]) == (40, 0, 0.25)
-    assert summary["qc_flags"] is None
+    assert summary["qc_flags"] == "density_low"
     for column in ("n_weak", "n_moderate", "n_strong", "h_score", "allred_total"):
         assert summary[column] is None  # a table without optical densities
     assert set(summary) - {"status", "message"} <= set(schema.COHORT_COLUMNS)
@@ -170,7 +170,6 @@ def test_failed_tiles_are_partial_even_where_no_nucleus_was_found():
     summary = summarise(nuclei(300, 700), tissue_mm2=1.0, n_tiles=1_200, n_tiles_failed=3)
     assert summary["status"] == "partial"
     assert summary["message"].startswith("3 of 1,200 tiles could not be read")
-    assert summary["qc_flags"] == "tiles_failed"
     assert summarise(nuclei(0, 0), tissue_mm2=1.0, n_tiles=9, n_tiles_failed=1)["status"] == "partial"
 
 
@@ -182,17 +181,23 @@ def test_failed_tiles_are_partial_even_where_no_nucleus_was_found():
         ((10, 189), {"settings": ScoreSettings(min_nuclei=200)}, "few_nuclei"),
         ((10_000, 10_000), {"tissue_mm2": 1.0}, None),  # exactly 20,000 per mm2 is not above it
         ((10_000, 10_001), {"tissue_mm2": 1.0}, "density_high"),
+        ((250, 250), {"tissue_mm2": 1.0}, None),
+        ((250, 249), {"tissue_mm2": 1.0}, "density_low"),
+        ((250, 249), {"tissue_mm2": 1.0, "quality": QualitySettings(density_low=None)}, None),
+        ((0, 0), {"tissue_mm2": 1.0}, None),  # a status, and no flag
         ((500, 500), {"mpp": 0.75, "detector_mpp": 0.5}, None),
         ((500, 500), {"mpp": 0.76, "detector_mpp": 0.5}, "low_resolution"),
+        ((500, 500), {"n_tiles": 200, "n_tiles_failed": 2}, None),
+        ((500, 500), {"n_tiles": 200, "n_tiles_failed": 3}, "tiles_failed"),
         (
             (50, 49),
-            {"tissue_mm2": 0.001, "mpp": 1.0, "detector_mpp": 0.5, "n_tiles_failed": 1},
+            {"tissue_mm2": 0.001, "mpp": 1.0, "detector_mpp": 0.5, "n_tiles": 9, "n_tiles_failed": 1},
             "density_high;low_resolution;few_nuclei;tiles_failed",
         ),
     ],
 )
 def test_quality_flags(counts, options, flags):
-    assert summarise(nuclei(*counts), **{"tissue_mm2": 5.0, **options})["qc_flags"] == flags
+    assert summarise(nuclei(*counts), **{"tissue_mm2": 0.1, **options})["qc_flags"] == flags
 
 
 @pytest.mark.parametrize("area", [None, 0.0])

@@ -66,7 +66,9 @@ def test_the_tiles_that_failed_are_listed_for_a_spreadsheet(merge, tmp_path):
     assert (tmp_path / "failed_tiles.csv").read_text().splitlines()[1:] == lines
 
 
-@pytest.mark.parametrize(("dropped", "flags"), [(0, "few_nuclei"), (7, "few_nuclei;boxes_dropped")])
+@pytest.mark.parametrize(
+    ("dropped", "flags"), [(0, "density_low;few_nuclei"), (7, "density_low;few_nuclei;boxes_dropped")]
+)
 def test_boxes_that_are_no_numbers_are_flagged(merge, dropped, flags):
     row, _ = merge(dropped=dropped)
     assert row["qc_flags"] == flags
@@ -89,3 +91,12 @@ def test_an_error_nobody_foresaw_is_a_row_and_not_the_end_of_the_table(merge, mo
     assert "ZeroDivisionError" in row["message"]
     assert len(nuclei) == 0
     assert dict(nuclei.schema) == schema.NUCLEI
+
+
+def test_the_summary_holds_the_number_behind_every_flag(merge, tmp_path):
+    merge(dropped=7)
+    judged = read_json(tmp_path / "summary.json")["quality"]
+    assert judged["density_low"] == {"value": 0.5, "threshold": 500.0, "raised": True}
+    assert judged["boxes_dropped"] == {"value": 7, "threshold": 0, "raised": True}
+    assert judged["low_resolution"]["raised"] is False
+    assert judged["pen"] == {"value": None, "threshold": 0.005, "raised": False}
