@@ -11,10 +11,11 @@ from PIL import Image
 
 from ercohort import schema
 from ercohort.cohort import write_groups
-from ercohort.config import ScoreSettings
+from ercohort.config import QualitySettings, ScoreSettings
 from ercohort.errors import Status
 from ercohort.files import read_json, write_json, write_table
 from ercohort.pooling import pool
+from ercohort.quality_flags import judge
 from ercohort.record import SlideRecord, TissueRecord
 from ercohort.scoring import summarise
 from ercohort.slide import open_slide

@@ -145,6 +145,16 @@ def test_a_slide_without_nuclei_has_one_picture(page, report):
     assert page.locator("#slide img").count() == 1
 
 
+def test_a_flag_says_its_number_its_threshold_and_what_it_means(page, report):
+    open_page(page, report)
+    page.locator(".tabulator-row a", has_text="few").click()
+    page.wait_for_selector("#slide-heading")
+    flags = page.locator("h2", has_text="Quality flags").locator("xpath=..")
+    assert flags.locator("tr").all_inner_texts() == [
+        "few nuclei\tnuclei 50 (at least 100)\tfew nuclei: the percentage is uncertain"
+    ]
+
+
 def test_a_bar_opens_its_slide_and_an_address_leads_to_it(page, report):
     open_page(page, report)
     page.locator("#plot [data-slide]", has=page.locator("title", has_text="good-6")).click()

@@ -81,6 +81,19 @@ def test_bad_slides_come_first_and_numbers_are_those_of_the_table(page):
     assert [file["file"] for file in good["files"]] == ["nuclei.geojson.zip", "summary.json", "slide.json"]
 
 
+def test_a_flag_is_shown_with_its_number_its_threshold_and_what_to_do(page):
+    data = collect_report(page.parents[1], [{"slide_id": name} for name in ("good-1", "few", "gone")])
+    flags = {slide["id"]: slide["flags"] for slide in data["slides"]}
+    assert flags == {
+        "gone": [],
+        "good-1": [],
+        "few": [
+            {"name": "few_nuclei", "meaning": "few nuclei: the percentage is uncertain",
+             "number": "nuclei 50 (at least 100)"}
+        ],
+    }  # fmt: skip
+
+
 def test_pictures_that_others_add_are_taken_and_half_written_ones_are_not(tmp_path):
     write_slide(tmp_path, good_summary("one", 5))
     folder = tmp_path / "slides/one"
