@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -235,12 +235,14 @@ def densest(picture: slides.Array) -> NDArray[np.float32]:
 PATCH = densest(render())
 
 
+@settings(deadline=None, max_examples=40)
 @given(contrast=st.floats(0.5, 1.0), brightness=st.floats(0.0, 100.0))
 def test_sharpness_knows_neither_contrast_nor_brightness(contrast: float, brightness: float) -> None:
     value = sharpness(PATCH * np.float32(contrast) + np.float32(brightness))
     assert value == pytest.approx(sharpness(PATCH), rel=0.15)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.floats(0.6, 5.0), st.floats(0.3, 5.0))
 def test_the_more_blur_the_less_sharpness(first: float, more: float) -> None:
     values = [sharpness(ndimage.gaussian_filter(PATCH, sigma)) for sigma in (first, first + more)]
@@ -256,6 +258,7 @@ def test_a_patch_that_shows_nothing_is_not_out_of_focus(patch: NDArray[np.float6
     assert sharpness(patch.astype(np.float32)) is None
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     cyan=st.floats(0.0, 1.0),
     amounts=st.tuples(st.floats(0.0, 2.0), st.floats(0.0, 2.0), st.floats(0.0, 1.0)),
