@@ -146,6 +146,12 @@ def test_a_slide_without_brown_asks_for_the_control(picture: slides.Array, measu
     assert flags(measure(render(percent_positive=0.0))) == "no_dab"
 
 
+def test_a_slide_that_is_dark_all_over_is_not_folded(picture: slides.Array, measure: Measure) -> None:
+    glass = np.array(LOOK.glass)
+    dark = (np.clip(picture / glass, 0, 1) ** 4 * glass).astype(np.uint8)
+    assert measure(dark).thick_share < QualitySettings().folds
+
+
 def test_the_share_out_of_focus_is_that_of_the_tissue(picture: slides.Array, measure: Measure) -> None:
     least = QualitySettings().least_sharpness
     patches = measure(half(picture)).patches
@@ -247,6 +253,13 @@ def test_sharpness_knows_neither_contrast_nor_brightness(contrast: float, bright
 def test_the_more_blur_the_less_sharpness(first: float, more: float) -> None:
     values = [sharpness(ndimage.gaussian_filter(PATCH, sigma)) for sigma in (first, first + more)]
     assert values[1] < values[0]
+
+
+@pytest.mark.parametrize("noise", [2.0, 4.0])
+def test_noise_is_not_taken_for_sharpness(noise: float) -> None:
+    soft = ndimage.gaussian_filter(PATCH, 6.0)
+    values = soft + np.random.default_rng(1).normal(0, noise, soft.shape).astype(np.float32)
+    assert sharpness(values) == pytest.approx(sharpness(soft), abs=0.002)
 
 
 @pytest.mark.parametrize(

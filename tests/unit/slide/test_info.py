@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ercohort.errors import SlideError, Status
-from ercohort.slide.info import SlideInfo, check_size, resolve_mpp, snap_downsample
+from ercohort.slide.info import SlideInfo, check_size, resolve_mpp, snap_downsample, stated_mpp
 
 
 def properties(x: str | None = None, y: str | None = None, **more: str) -> dict[str, str]:
@@ -103,3 +103,20 @@ def test_info_survives_json() -> None:
         has_bounds=False, background=(255, 255, 255), reader="vips", file_bytes=123,
     )  # fmt: skip
     assert SlideInfo.from_dict(json.loads(json.dumps(info.to_dict()))) == info
+
+
+@pytest.mark.parametrize(
+    ("values", "stated"),
+    [
+        (("0.25", "0.25"), 0.25),
+        (("0.24", "0.26"), 0.25),
+        ((None, "0.25"), 0.25),
+        (("352.8", "352.8"), None),  # 72 dpi
+        (("nan", ""), None),
+        ((None, None), None),
+    ],
+)
+def test_what_the_file_states_is_kept_beside_what_the_sheet_does(values, stated):
+    names = ("openslide.mpp-x", "openslide.mpp-y")
+    properties = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    assert stated_mpp(properties) == (None if stated is None else pytest.approx(stated))

@@ -53,6 +53,7 @@ def test_facts_of_a_tiled_tiff(
 def test_the_sheets_mpp_beats_the_files(jpeg_pyramid: Path) -> None:
     with open_slide(jpeg_pyramid, mpp=0.3) as slide:
         assert (slide.info.mpp, slide.info.mpp_source) == (0.3, "sheet")
+        assert slide.info.file_mpp == pytest.approx(0.5, rel=1e-3)
         assert slide.read(0, 0, 300, 200, mpp=0.6).shape == (100, 150, 3)
 
 
