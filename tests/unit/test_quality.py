@@ -23,6 +23,7 @@ from ercohort.simulate.look import random_look
 from ercohort.simulate.render import render_block
 from ercohort.simulate.scene import random_scene
 from ercohort.slide import open_slide
+from ercohort.steps.tissue import mask_tissue
 from ercohort.tissue import find_tissue
 from tests import slides
 
@@ -290,3 +291,13 @@ def test_nothing_is_measured_on_glass(measure: Measure) -> None:
     nothing = QualityRecord((), None, None, None, None, None)
     assert measure(slides.glass(800, 600)) == nothing
     assert flags(nothing) is None
+
+
+def test_the_tissue_step_notes_what_it_measured(
+    picture: slides.Array, measure: Measure, tmp_path: Path
+) -> None:
+    marked = stroke(picture, GREEN)
+    expected = measure(marked)
+    path = str(tmp_path / "a.tiff")
+    mask_tissue(slide_id="a", path=path, readable=path, mpp=None, settings=TissueSettings(), folder=tmp_path)
+    assert SlideRecord.read(tmp_path / "slide.json").quality == expected
