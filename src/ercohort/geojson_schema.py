@@ -15,9 +15,12 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ercohort.errors import GeoJSONError
 from ercohort.geojson_geometry import Geometry
+from ercohort.inert import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from ercohort.slide import SlideInfo
 
 NULL = Raw(b"null")
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -142,6 +145,46 @@ def split_collection(where: str, content: bytes) -> tuple[list[Raw], str, Top]:
     if isinstance(top.features, UnsetType):
         fail(where, "the FeatureCollection has no `features`", 'write "features": [...]')
     return top.features, "features", top
+
+
+def find_frame(
+    where: str, top: Top, info: SlideInfo, frame: str, cure: str
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Learn where a collection's coordinates begin, and refuse one that says it is of a slide of other size.
+
+    Parameters
+    ----------
+    where
+        Names the collection in errors.
+    top
+        Its top level, which may state its frame (`ercohort.geojson`).
+    info
+        Size and bounds of the slide that it is to belong to.
+    frame
+        `qupath` or `slide`, for a collection that states none.
+    cure
+        What to do about a collection of another slide.
+
+    Returns
+    -------
+    origin, size
+        x and y of the frame's origin, and width and height of the picture in it; level-0 pixels.
+
+    Raises
+    ------
+    GeoJSONError
+        The frame is unknown, or was drawn on a picture of other size.
+    """
+    stated = top.coordinate_frame or {}
+    origin = stated.get("origin", frame)
+    if origin not in ("qupath", "slide"):
+        fail(where, f"its frame {shown(origin)} is unknown", "write qupath or slide")
+    x, y, *size = info.bounds if origin == "qupath" else (0, 0, info.width, info.height)
+    drawn = [stated.get("width", size[0]), stated.get("height", size[1])]
+    if drawn != size:
+        rule = f"it was drawn on a slide of {drawn[0]} x {drawn[1]} px, this one has {size[0]} x {size[1]}"
+        fail(where, rule, cure)
+    return (x, y), (size[0], size[1])
 
 
 def check_depth(where: str) -> None:

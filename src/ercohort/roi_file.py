@@ -19,9 +19,9 @@ from ercohort.geojson_geometry import Geometry, MultiPolygon, Polygon
 from ercohort.geojson_schema import (
     Feature,
     Properties,
-    Top,
     class_path,
     decode_features,
+    find_frame,
     object_kind,
     split_collection,
 )
@@ -72,11 +72,11 @@ def read_roi(
         `failed`, naming the file, the feature and the cure: no GeoJSON, no region on the slide, or a file
         that says it was drawn on a slide of other size.
     """
-    reader = _Reader(info, settings, frame)
+    reader = _Reader(info, settings)
     try:
         for where, content in read_contents(Path(path)):
             features, member, top = split_collection(where, content)
-            reader.take_frame(where, top)
+            reader.origin, _ = find_frame(where, top, info, frame, "correct `roi` in the sheet")
             reader.read(features, f"{where}: {member or 'feature'}")
     except GeoJSONError as error:
         _fail(str(error))
@@ -98,27 +98,11 @@ class _Reader:
 
     info: SlideInfo
     settings: RegionSettings
-    frame: str
     outlines: list[tuple[str, shapely.Geometry]] = field(default_factory=list)
     excluded: list[shapely.Geometry] = field(default_factory=list)
     origin: tuple[int, int] = (0, 0)
     repaired: int = 0
     passed_over: int = 0
-
-    def take_frame(self, where: str, top: Top) -> None:
-        """Learn where the coordinates begin."""
-        stated = top.coordinate_frame or {}
-        origin = stated.get("origin", self.frame)
-        if origin not in ("qupath", "slide"):
-            _fail(f"{where}: its frame {origin!r} is unknown; write qupath or slide")
-        size = self.info.bounds[2:] if origin == "qupath" else (self.info.width, self.info.height)
-        drawn = (stated.get("width", size[0]), stated.get("height", size[1]))
-        if drawn != size:
-            _fail(
-                f"{where}: it was drawn on a slide of {drawn[0]} x {drawn[1]} px, this one has {size[0]} x "
-                f"{size[1]}; correct `roi` in the sheet"
-            )
-        self.origin = self.info.bounds[:2] if origin == "qupath" else (0, 0)
 
     def read(self, features: list[Raw], label: str) -> None:
         """Read features and what is nested in them."""

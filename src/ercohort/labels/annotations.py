@@ -31,9 +31,9 @@ from ercohort.geojson_schema import (
     Classification,
     Feature,
     Properties,
-    Top,
     check_depth,
     decode_features,
+    find_frame,
     object_kind,
     split_collection,
 )
@@ -165,27 +165,10 @@ class _Reader:
 
     def read_collection(self, where: str, content: bytes) -> None:
         features, member, top = split_collection(where, content)
-        self._take_frame(where, top)
+        self.origin, self.size = find_frame(
+            where, top, self.info, self.frame, "name the file after its own slide"
+        )
         self._read_objects(features, f"{where}: {member or 'feature'}")
-
-    def _take_frame(self, where: str, top: Top) -> None:
-        """Learn where the coordinates begin, and refuse a file that says it is of a slide of other size."""
-        stated = top.coordinate_frame or {}
-        origin = stated.get("origin", self.frame)
-        if origin not in ("qupath", "slide"):
-            _fail(where, f"its frame {origin!r} is unknown", "write qupath or slide")
-        if origin == "qupath":
-            self.origin, self.size = self.info.bounds[:2], self.info.bounds[2:]
-        else:
-            self.origin, self.size = (0, 0), (self.info.width, self.info.height)
-        drawn = (stated.get("width", self.size[0]), stated.get("height", self.size[1]))
-        if drawn != self.size:
-            _fail(
-                where,
-                f"it was drawn on a slide of {drawn[0]} x {drawn[1]} px, "
-                f"this one has {self.size[0]} x {self.size[1]}",
-                "name the file after its own slide",
-            )
 
     def _read_objects(self, features: list[Raw], label: str) -> None:
         for start in range(0, len(features), _BATCH):
