@@ -283,6 +283,11 @@ class ExportSettings(Settings):
     version: str = Field("1", min_length=1, description="Version, shown in the table.")
     int8: bool = Field(True, description="Try an int8 file; it is kept only if it agrees with float32.")
     calibration_tiles: int = Field(128, ge=8, le=5000, description="Tiles that set the int8 ranges.")
+    false_positive_percent: float | None = Field(
+        None, ge=0.0, le=100.0,
+        description="Negative nuclei that it calls positive, percent, as `evaluate` measured it; the files "
+        "state it, and `borderline` rests on it. null: they state nothing.",
+    )  # fmt: skip
 
 
 class Config(Settings):

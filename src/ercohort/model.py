@@ -58,8 +58,8 @@ class ModelInfo:
     labels
         Class names in the order of the network's outputs: one negative class, the others positive ones.
     false_positive_percent
-        Share of negative nuclei that it calls positive, percent, as its metadata states it; None if it does
-        not. A score is borderline where this could change its category.
+        Positive detections on a negative nucleus or on none, per 100 negative nuclei, as its metadata states
+        it; None if it does not. A score is borderline where this could change its category.
     """
 
     path: str

@@ -18,6 +18,7 @@ from ercohort.config import DetectSettings, ExportSettings
 from ercohort.errors import ModelError
 from ercohort.files import write_json
 from ercohort.training.checkpoint import Training, class_names, read_checkpoint, training_of
+from ercohort.training.metadata import save_detector
 from ercohort.training.packages import prepare_ultralytics, require_training_packages
 from ercohort.training.parity import LEAST_F1, LEAST_F1_INT8, Parity, compare
 from ercohort.training.tile_sets import TileSets, read_tile, to_grid
@@ -118,15 +119,18 @@ class _Source:
                 f"{sets.mpp:g}; train again on these tiles"
             )
 
-    def metadata(self, name: str, version: str, config: dict[str, Any]) -> dict[str, str]:
+    def metadata(self, settings: ExportSettings) -> dict[str, str]:
+        config = self.training.config or {}
+        rate = settings.false_positive_percent
         return {
-            "name": name,
-            "version": version,
+            "name": settings.name,
+            "version": settings.version,
             "task": "detect",
             "names": repr(dict(enumerate(self.names))),
             "mpp": f"{self.training.mpp:g}",
             "tile_px": str(self.training.tile_px),
             "stride": "32",
+            **({} if rate is None else {"false_positive_percent": f"{rate:g}"}),
             "training_config_sha256": config_hash(config),
             "training_config": json.dumps(config, sort_keys=True),
             "licence": MODEL_LICENCE,
@@ -147,22 +151,6 @@ def _export_raw(checkpoint: str | Path, folder: Path, tile_px: int) -> Path:
     )
 
 
-def _save(model: Any, output: Path, metadata: dict[str, str]) -> None:
-    """Write an ONNX model or file with these metadata and no others, and check it as the workflow does."""
-    import onnx
-
-    from ercohort.model import read_model
-
-    model = onnx.load(str(model)) if isinstance(model, Path) else model
-    del model.metadata_props[:]  # ultralytics' own hold a date, so that no two exports would be equal
-    for key, value in metadata.items():
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, value
-    onnx.checker.check_model(model)
-    onnx.save(model, str(output))
-    read_model(output)
-
-
 def _make_files(source: _Source, work: Path, settings: ExportSettings, sets: TileSets) -> list[Path]:
     """Write float32, FP16 and, if asked for, int8 files under `work`."""
     import onnx
@@ -170,18 +158,18 @@ def _make_files(source: _Source, work: Path, settings: ExportSettings, sets: Til
     from ercohort.training.half import to_half
     from ercohort.training.quantise import to_int8
 
-    metadata = source.metadata(settings.name, settings.version, source.training.config or {})
+    metadata = source.metadata(settings)
     raw = _export_raw(source.path, work, source.training.tile_px)
     full, half, int8 = (work / f"{settings.name}{suffix}.onnx" for suffix in ("", "-fp16", "-int8"))
-    _save(raw, full, metadata)
+    save_detector(raw, full, metadata)
     # A GPU runs the FP16 file in place of the float32 one: this says that both are one detector.
     metadata["source_sha256"] = hashlib.sha256(full.read_bytes()).hexdigest()
-    _save(to_half(onnx.load(str(full))), half, metadata)
+    save_detector(to_half(onnx.load(str(full))), half, metadata)
     if not settings.int8:
         return [full, half]
     LOGGER.info("calibrating int8 on %d tiles", min(settings.calibration_tiles, len(sets.train)))
     to_int8(full, work / "calibrated.onnx", _spread(sets.train, settings.calibration_tiles))
-    _save(work / "calibrated.onnx", int8, metadata)
+    save_detector(work / "calibrated.onnx", int8, metadata)
     return [full, half, int8]
 
 

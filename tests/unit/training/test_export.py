@@ -19,7 +19,8 @@ def exported(trained, data, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("exported")
     (folder / "lab-1-int8.onnx").write_text("of an earlier export")
-    config = Config(export={"name": "lab-1", "version": "3", "calibration_tiles": 8})
+    export = {"name": "lab-1", "version": "3", "calibration_tiles": 8, "false_positive_percent": 0.25}
+    config = Config(export=export)
     made = export_detector(config=config, checkpoint=trained / "detector.pt", data=[data], folder=folder)
     assert made == folder / "lab-1.onnx"
     return folder
@@ -34,6 +35,7 @@ def test_the_exported_files_are_what_the_workflow_reads(exported, trained):
         info = read_model(exported / name)
         assert (info.name, info.version, info.labels) == ("lab-1", "3", LABELS)
         assert (info.mpp, info.tile_px, info.fixed_px) == (0.4, SIDE, None)
+        assert info.false_positive_percent == 0.25
     values, of_half = (
         {entry.key: entry.value for entry in onnx.load(exported / name).metadata_props}
         for name in ("lab-1.onnx", "lab-1-fp16.onnx")

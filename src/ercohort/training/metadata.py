@@ -1,0 +1,74 @@
+"""What a detector's ONNX file says about itself, written into it; the network stays as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ercohort.files import atomic_path
+from ercohort.model import fp16_file, read_model
+
+
+def save_detector(model: Any, output: str | os.PathLike[str], metadata: Mapping[str, str]) -> None:
+    """Write an ONNX model or file with these metadata and no others, and check it as the workflow does.
+
+    Parameters
+    ----------
+    model
+        An `onnx.ModelProto`, or the path of one.
+    output
+        The file to write.
+    metadata
+        All of its `metadata_props`.
+
+    Raises
+    ------
+    ModelError
+        The file would be no detector for the workflow (`ercohort.model.read_model`); nothing is written.
+    """
+    import onnx
+
+    model = onnx.load(str(model)) if isinstance(model, Path) else model
+    del model.metadata_props[:]  # ultralytics' own hold a date, so that no two exports would be equal
+    for key, value in metadata.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    onnx.checker.check_model(model)
+    with atomic_path(output) as temporary:
+        onnx.save(model, str(temporary))
+        read_model(temporary)
+
+
+def restate(path: str | os.PathLike[str], **values: str) -> None:
+    """Change what a detector says about itself, and so does its FP16 twin where there is one.
+
+    Parameters
+    ----------
+    path
+        The float32 file. `NAME-fp16.onnx` beside it has to be made from it.
+    values
+        Metadata to add or to replace, such as ``version="0.2.1", false_positive_percent="3.9"``.
+
+    Raises
+    ------
+    ModelError
+        A file would be no detector any more, or the FP16 file is another detector's.
+    """
+    path = Path(path)
+    model = read_model(path)
+    twin = path.with_name(f"{path.stem}-fp16.onnx")
+    twins = [fp16_file(model)] if twin.exists() else []
+    save_detector(path, path, _metadata(path) | values)
+    # The FP16 file names the float32 one that it was made from, whose hash is another one now.
+    values |= {"source_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    for half in twins:
+        save_detector(half, half, _metadata(half) | values)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    import onnx
+
+    return {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
