@@ -249,17 +249,25 @@ def view(
 
 @app.command("validate-geojson")
 def validate(files: Annotated[list[Path], typer.Argument(help="GeoJSON files, also .gz and .zip.")]) -> None:
-    """Check files by the rules of QuPath's reader."""
+    """Check files by the rules of QuPath's reader: all that is wrong, and what QuPath would make of it."""
+    from ercohort.errors import GeoJSONError
     from ercohort.geojson_validate import validate_geojson
     from ercohort.inert import first_few, one_line
 
+    problems: list[str] = []
     for file in files:
-        report = validate_geojson(file)
+        try:
+            report = validate_geojson(file)
+        except GeoJSONError as error:
+            problems += str(error).split("\n")
+            continue
         classes = first_few(f"{one_line(name)[:80]} {count:,}" for name, count in report.n_by_class.items())
         listed = ", ".join(classes) or "no classes"
         print(f"{file}: {report.n_features:,} objects in {report.n_files} files; {listed}")
         for warning in report.warnings:
             print(f"{file}: {warning}", file=sys.stderr)
+    if problems:
+        raise GeoJSONError(*problems)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, compress
+from math import nan
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -143,8 +144,19 @@ def check_geometry(geometry: Geometry) -> tuple[float, float, float, float]:
             _check_polygons([geometry.coordinates])
         case MultiPolygon():
             _check_polygons(geometry.coordinates)
+    return extent_of(geometry)
+
+
+def extent_of(geometry: Geometry) -> tuple[float, float, float, float]:
+    """Return min x, min y, max x, max y of a geometry, sound or not; NaN where it has no coordinates."""
+    positions = list(_positions(geometry)) or [[nan, nan]]
     xs, ys = [position[0] for position in positions], [position[1] for position in positions]
     return min(xs), min(ys), max(xs), max(ys)
+
+
+def is_multiple(geometry: Geometry, parts: int) -> bool:
+    """Say whether a geometry has more than so many parts."""
+    return isinstance(geometry, MultiPoint | MultiPolygon) and len(geometry.coordinates) > parts
 
 
 def _positions(geometry: Geometry) -> Iterator[Position]:

@@ -195,7 +195,7 @@ def _is_read_there(feature: bytes, slots: list[tuple[int, int, int]]) -> bool:
     except NOT_JSON:
         return False
     geometry, properties = decoded.geometry, decoded.properties
-    if type(geometry) is not Polygon or len(geometry.coordinates) != 1 or properties is None:
+    if type(geometry) is not Polygon or len(geometry.coordinates) != 1 or not properties:
         return False
     measured = properties.measurements or {}
     return (

@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from ercohort.errors import GeoJSONError
+from ercohort.geojson_foreign import LEGACY_TYPES, bad_encoding
 from ercohort.geojson_geometry import Geometry
+from ercohort.geojson_problems import BrokenRuleError
 from ercohort.inert import shown
 
 if TYPE_CHECKING:
@@ -41,17 +42,21 @@ CURES = {
     "properties.measurements": 'write {"name": number, ...} and leave out what has no value',
     "properties.metadata": "write text values",
     "properties.color": "write [red, green, blue]",
+    "properties.name": "write a text, or leave it out",
+    "properties": 'write {"objectType": ...}, or leave it out',
     "properties.classification": 'write {"name": "Positive", "color": [250, 62, 62]}',
 }
 """Start of a member's path to what to write there."""
 
 
 class Classification(Struct):
-    """A class of objects."""
+    """A class of objects; before 0.4, QuPath wrote the last two in place of `names` and `color`."""
 
     name: str | None = None
     names: list[str] | None = None
     color: list[int] | None = None
+    packed_color: int | None = msgspec.field(default=None, name="colorRGB")
+    parent: Classification | None = msgspec.field(default=None, name="parentClass")
 
 
 class Measurement(Struct):
@@ -67,7 +72,7 @@ class Properties(Struct, rename="camel"):
     object_type: str | UnsetType = UNSET
     type: str | UnsetType = UNSET
     old_object_type: str | UnsetType = msgspec.field(default=UNSET, name="object_type")
-    name: str | None = None
+    name: str | UnsetType | None = UNSET
     color: int | list[int] | None = None
     is_locked: bool = False
     # Left as bytes: a file has few distinct classes, and each is decoded and checked once.
@@ -82,7 +87,7 @@ class Feature(Struct, tag_field="type", tag="Feature", rename="camel"):
 
     geometry: Geometry
     id: str | UnsetType = UNSET
-    properties: Properties | None = None
+    properties: Properties | UnsetType | None = UNSET
     nucleus_geometry: Geometry | None = None
     object_type: Raw = NULL
 
@@ -93,13 +98,15 @@ class Top(Struct):
     type: str | UnsetType = UNSET
     features: list[Raw] | UnsetType = UNSET
     coordinate_frame: dict[str, Any] | None = None
+    crs: Raw = NULL
 
 
 def object_kind(feature: Feature) -> str:
     """Type of an object as QuPath's reader finds it: an annotation if nothing is said."""
     properties = feature.properties or Properties()
     given = (properties.object_type, properties.old_object_type, properties.type)
-    return next((str(value) for value in given if value is not UNSET), "annotation")
+    kind = next((str(value) for value in given if value is not UNSET), str(feature.id))
+    return LEGACY_TYPES.get(kind, "annotation" if kind == str(feature.id) else kind)
 
 
 _TOP = msgspec.json.Decoder(Top)
@@ -110,7 +117,7 @@ _CLASSIFICATION = msgspec.json.Decoder(Classification | str | None)
 
 def fail(where: str, rule: str, cure: str) -> NoReturn:
     """Raise the one-line error of a broken rule."""
-    raise GeoJSONError(f"{where}: {rule}; {cure}")
+    raise BrokenRuleError(where, rule, cure)
 
 
 def split_collection(where: str, content: bytes) -> tuple[list[Raw], str, Top]:
@@ -130,6 +137,8 @@ def split_collection(where: str, content: bytes) -> tuple[list[Raw], str, Top]:
     GeoJSONError
         No strict JSON, or nothing of these four.
     """
+    if odd := bad_encoding(content):
+        fail(where, *odd)
     try:
         if content.lstrip()[:1] == b"[":
             return _LIST.decode(content), "", Top()
@@ -219,15 +228,48 @@ def class_path(content: bytes, where: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str):
+        if value.lstrip().startswith("{"):
+            fail(where, "it is JSON within a text, and QuPath makes a class of that name", cure)
         return tuple(name.strip() for name in value.split(":"))
-    names = value.names or (value.name or "").split(":")
+    names = _names(value)
     if not all(names):
         fail(where, "it has neither `name` nor `names`", cure)
+    if value.packed_color is not None or value.parent is not None:
+        return tuple(name.strip() for name in names)
     if value.color is None:
         fail(where, "it has no `color`, and QuPath refuses the whole file", cure)
     if len(value.color) not in (3, 4) or not all(0 <= part <= 255 for part in value.color):
         fail(where, f"its color {value.color} is not 3 or 4 numbers from 0 to 255", cure)
     return tuple(name.strip() for name in names)
+
+
+def _names(value: Classification) -> list[str]:
+    own = value.names or (value.name or "").split(":")
+    return [*_names(value.parent), *own] if value.parent else own
+
+
+def check_measurements(
+    measurements: dict[str, float | str] | list[Measurement], label: str, number: int
+) -> None:
+    """Refuse text that is no number; QuPath itself writes NaN and infinities as text."""
+    values = measurements if isinstance(measurements, dict) else {m.name: m.value for m in measurements}
+    for name, value in values.items():
+        if type(value) is str:
+            try:
+                float(value)
+            except ValueError:
+                fail(f"{label}[{number}].properties.measurements",
+                     f"{shown(name)} is {shown(value)}, no number",
+                     CURES["properties.measurements"])  # fmt: skip
+
+
+def check_nulls(feature: Feature, where: str) -> None:
+    """Refuse a null where QuPath wants an object or a text, and fails without them."""
+    rule = "it is null, and QuPath refuses the whole file"
+    if feature.properties is None:
+        fail(f"{where}.properties", rule, CURES["properties"])
+    if feature.properties and feature.properties.name is None:
+        fail(f"{where}.properties.name", rule, CURES["properties.name"])
 
 
 def uuid_numbers(ids: list[str]) -> NDArray[np.uint64] | None:

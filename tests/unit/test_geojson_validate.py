@@ -280,7 +280,7 @@ def test_entries_in_different_frames_are_refused(tmp_path):
         ("n.geojson", b'{"type": "FeatureCollection"}', "no `features`"),
         ("n.geojson", b'{"type": "Topology"}', "Invalid value 'Topology'"),
         ("n.geojson", b"[1]", "features"),
-        ("n.geojson", "{'type': 1}".encode("utf-16"), "is no GeoJSON"),
+        ("n.geojson", "{'type': 1}".encode("utf-16"), "is UTF-16, and JSON is UTF-8"),
         ("n.geojson.gz", b"no gzip", "cannot be unpacked"),
         ("n.zip", b"no zip", "is no zip"),
         ("n.txt", b"[]", "QuPath opens no file of this name"),

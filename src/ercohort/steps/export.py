@@ -40,7 +40,7 @@ def export_geojson(*, settings: GeoJSONSettings, folder: Path) -> None:
         try:
             report = validate_geojson(temporary)
         except GeoJSONError as error:  # the file a person looks for has the final name
-            raise GeoJSONError(str(error).replace(str(temporary), str(output))) from None
+            raise GeoJSONError(*str(error).replace(str(temporary), str(output)).splitlines()) from None
         if report.n_features != n_written:
             raise GeoJSONError(
                 f"{output}: {n_written} nuclei were written, {report.n_features} read back; report it"
