@@ -1,0 +1,68 @@
+/*
+ * Writes the annotations of every image of the open QuPath project as the regions that count, one file a
+ * slide, and says what to write into the column `roi` of the sheet.
+ *
+ * Written for QuPath 0.4 to 0.6. docs/qupath/README.md says how to use it. Research use only.
+ */
+import qupath.lib.scripting.QP
+
+// Change these two lines, or give both as arguments.
+def sheetFile = '/path/to/config/samples.tsv'
+def regionsFolder = '/path/to/regions'
+// Annotations of these classes are nuclei that a person drew, not regions.
+def nuclei = ['Positive', 'Negative', '1+', '2+', '3+']
+
+def given = binding.hasVariable('args') && args ? args as List : []
+def sheet = new File(given.size() > 0 ? given[0] : sheetFile)
+def folder = new File(given.size() > 1 ? given[1] : regionsFolder)
+
+// The sheet: slide_id and path of every row; lines that begin with # are comments.
+def readSheet = { File file ->
+    def lines = file.readLines('UTF-8').findAll { it.trim() && !it.startsWith('#') }
+    def names = lines[0].split('\t', -1)*.trim()
+    lines.drop(1).collect { [names, it.split('\t', -1)*.trim()].transpose().collectEntries() }
+}
+
+// Rows of the sheet whose slide is this image: by the file's name, a DICOM folder's name, or the slide_id.
+def findRows = { entry, rows ->
+    def files = entry.getURIs().collect { new File(it.getPath() ?: '') }
+    def names = files.collectMany { [it.getName(), it.getParentFile()?.getName()] } + [entry.getOriginalImageName()]
+    def found = rows.findAll { new File(it.path).getName() in names || it.slide_id in names }
+    def exact = found.findAll { row -> files.any { it.getPath() == new File(row.path).getAbsolutePath() } }
+    exact ?: found
+}
+
+def project = QP.getProject()
+if (project == null) throw new IllegalStateException('open a project first')
+def rows = readSheet(sheet)
+folder.mkdirs()
+def written = []
+
+for (entry in project.getImageList()) {
+    def name = entry.getOriginalImageName()
+    def found = findRows(entry, rows)
+    if (found.size() != 1) {
+        println "${name}: ${found ? 'several rows of the sheet name' : 'no row of the sheet names'} this file; left out"
+        continue
+    }
+    // What is drawn in the viewer and not saved yet counts too.
+    def open = QP.getCurrentImageData()
+    def isOpen = open != null && project.getEntry(open) == entry
+    def hierarchy = isOpen ? open.getHierarchy() : entry.readHierarchy()
+    def regions = hierarchy.getAnnotationObjects().findAll { region ->
+        def className = region.getPathClass()?.toString() ?: ''
+        region.getROI().isArea() && !(className.tokenize(':')*.trim().with { it ? it.last() : '' } in nuclei)
+    }
+    if (!regions) {
+        println "${name}: no annotation with an area; all its tissue counts"
+        continue
+    }
+    def file = new File(folder, "${found[0].slide_id}.geojson")
+    QP.exportObjectsToGeoJson(regions, file.getPath(), 'FEATURE_COLLECTION', 'EXCLUDE_MEASUREMENTS')
+    def classes = regions.countBy { it.getPathClass()?.toString() ?: 'no class' }
+    println "${name}: ${classes.collect { name2, n -> name2 + ' ' + n }.join(', ')}"
+    written << [found[0].slide_id, file.getPath()]
+}
+
+println "\nIn ${sheet.getName()}, write into the column roi (add it if it is not there):"
+written.each { println it.join('\t') }

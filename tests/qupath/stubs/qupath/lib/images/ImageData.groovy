@@ -1,0 +1,12 @@
+package qupath.lib.images
+
+import qupath.lib.objects.hierarchy.PathObjectHierarchy
+
+/** Stub of QuPath's class. */
+class ImageData<T> {
+    enum ImageType { BRIGHTFIELD_H_DAB, BRIGHTFIELD_H_E, UNSET }
+
+    ImageType imageType = ImageType.UNSET
+    PathObjectHierarchy hierarchy
+    Closeable server = [close: { -> }] as Closeable
+}

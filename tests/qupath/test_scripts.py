@@ -1,0 +1,201 @@
+"""The scripts for QuPath, run by Groovy on stubs of QuPath's classes: never in QuPath itself."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ercohort.config import GeoJSONSettings, RegionSettings
+from ercohort.geojson import write_geojson
+from ercohort.labels.annotations import read_labels
+from ercohort.roi_file import read_roi
+from tests.unit.test_geojson import INFO, nuclei
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "docs" / "qupath"
+STUBS = Path(__file__).parent / "stubs"
+SLIDE = replace(INFO, width=2000, height=1500, bounds=(300, 200, 1000, 800), level_dimensions=((2000, 1500),))
+BOXES = [[400, 300, 410, 310], [500, 400, 512, 410], [900, 700, 909, 711]]
+
+
+GROOVY = os.environ.get("ERCOHORT_GROOVY", "/usr/share/groovy/embeddable")
+"""Folder of Groovy's jars (QuPath 0.4 to 0.6 has Groovy 4; Debian's is 2.4)."""
+
+
+@pytest.fixture(scope="session")
+def groovy(tmp_path_factory):
+    """Run a script with the stubs on its class path; gives what it prints."""
+    jars = sorted(Path(GROOVY).glob("groovy*.jar"))
+    if not jars or not shutil.which("java"):
+        pytest.skip(f"no Groovy in {GROOVY} to run QuPath's scripts with; on Debian: apt-get install groovy")
+    classes = tmp_path_factory.mktemp("stubs")
+    java = ["java", "-XX:TieredStopAtLevel=1", "-cp", os.pathsep.join(map(str, [classes, *jars]))]
+    sources = [str(path) for path in STUBS.rglob("*.groovy")]
+    compiler = "org.codehaus.groovy.tools.FileSystemCompiler"
+    subprocess.run([*java, compiler, "-d", classes, *sources], check=True, timeout=120)
+
+    def run(script: str, project: Path, *args: Path | str, fails: bool = False) -> str:
+        result = subprocess.run(
+            [*java, f"-Dstub.project={project}", "groovy.ui.GroovyMain", SCRIPTS / script, *map(str, args)],
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert (result.returncode != 0) == fails, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+    return run
+
+
+def square(x: float, y: float, side: float) -> list[list[float]]:
+    return [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]
+
+
+def drawn(number: int, ring: list[list[float]], name: str | None, kind: str = "annotation") -> dict[str, Any]:
+    """Give an object as QuPath would write it, in its own frame."""
+    properties: dict[str, Any] = {"objectType": kind, "measurements": {"Area": 1.0}}
+    if name:
+        properties["classification"] = {"name": name, "color": [200, 0, 0]}
+    return {
+        "type": "Feature",
+        "id": f"00000000-0000-4000-8000-{number:012d}",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": properties,
+    }
+
+
+def write_project(path: Path, **objects: list[dict[str, Any]]) -> Path:
+    images = [
+        {"name": f"{name}.svs", "uri": f"file:/slides/{name}.svs", "objects": found}
+        for name, found in objects.items()
+    ]
+    path.write_text(json.dumps({"images": images}))
+    return path
+
+
+def images(project: Path) -> list[dict[str, Any]]:
+    return list(json.loads(project.read_text())["images"])
+
+
+@pytest.fixture
+def sheet(tmp_path: Path) -> Path:
+    path = tmp_path / "samples.tsv"
+    path.write_text("# slides\nslide_id\tpath\tblock\nS1\t/slides/a.svs\tA1\nS2\t/slides/b.svs\tA2\n")
+    return path
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Give a run's results of slide S1, whose nuclei begin at the bounds' origin in QuPath."""
+    folder = tmp_path / "results"
+    (folder / "slides" / "S1").mkdir(parents=True)
+    write_geojson(
+        nuclei(BOXES, ["Positive", "Negative", "Negative"]), folder / "slides/S1/nuclei.geojson.zip",
+        slide_id="S1", info=SLIDE, settings=GeoJSONSettings(),
+    )  # fmt: skip
+    with (folder / "cohort_er.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["slide_id", "status", "message", "percent_positive", "er_category", "qc_flags"])
+        table.writerow(["S1", "ok", 'said "fine",\nand more', "33.33", "Positive", ""])
+        table.writerow(["S2", "missing", "no such file", "", "", ""])
+    (folder / "run.json").write_text('{"config": {"geojson": {"frame": "qupath"}}}')
+    return folder
+
+
+def test_a_cohort_is_imported_once(groovy, tmp_path, sheet, results):
+    project = write_project(tmp_path / "project.json", a=[], b=[], other=[])
+    said = groovy("import_cohort.groovy", project, results, sheet)
+    a, b, other = images(project)
+    assert [feature["properties"]["classification"]["name"] for feature in a["objects"]] == [
+        "Positive", "Negative", "Negative",
+    ]  # fmt: skip
+    assert a["objects"][0]["geometry"]["coordinates"][0][0] == [100, 100]  # in QuPath's frame
+    assert {feature["properties"]["objectType"] for feature in a["objects"]} == {"detection"}
+    assert a["type"] == "BRIGHTFIELD_H_DAB"
+    assert a["metadata"] == {
+        "ercohort status": "ok", "ercohort percent_positive": "33.33", "ercohort er_category": "Positive",
+    }  # fmt: skip
+    assert b["objects"] == other["objects"] == []
+    assert "b.svs: the run has no results of S2; left as it is" in said
+    assert "other.svs: no row of the sheet names this file" in said
+    assert "1 of 3 images got their results" in said
+
+    # Corrected since: a second import leaves it, unless it is told to.
+    a["objects"][0]["properties"]["classification"]["name"] = "Negative"
+    project.write_text(json.dumps({"images": [a, b, other]}))
+    assert "3 of these nuclei are there already" in groovy("import_cohort.groovy", project, results, sheet)
+    assert images(project)[0] == a
+    groovy("import_cohort.groovy", project, results, sheet, "--replace")
+    again = images(project)[0]["objects"]
+    assert len(again) == 3
+    assert again[0]["properties"]["classification"]["name"] == "Positive"
+
+
+def test_results_in_another_frame_are_refused(groovy, tmp_path, sheet, results):
+    (results / "run.json").write_text('{"config": {"geojson": {"frame": "slide"}}}')
+    project = write_project(tmp_path / "project.json", a=[])
+    said = groovy("import_cohort.groovy", project, results, sheet, fails=True)
+    assert "geojson.frame: slide" in said
+    assert images(project)[0]["objects"] == []
+
+
+def test_exported_regions_are_read_as_regions(groovy, tmp_path, sheet):
+    line = drawn(4, [], None)
+    line["geometry"] = {"type": "LineString", "coordinates": [[0, 0], [5, 5]]}
+    project = write_project(
+        tmp_path / "project.json",
+        a=[
+            drawn(1, square(10, 20, 300), "Tumor"), drawn(2, square(50, 60, 100), "Necrosis"),
+            drawn(3, square(400, 400, 100), None), line, drawn(5, square(12, 22, 9), "Positive"),
+            drawn(6, square(14, 24, 9), "Negative", "detection"),
+        ],
+        b=[],
+    )  # fmt: skip
+    said = groovy("export_regions.groovy", project, sheet, tmp_path / "regions")
+    assert f"S1\t{tmp_path / 'regions' / 'S1.geojson'}" in said
+    assert "b.svs: no annotation with an area; all its tissue counts" in said
+    roi = read_roi(tmp_path / "regions" / "S1.geojson", info=SLIDE, settings=RegionSettings())
+    assert set(roi.names) == {"tumour", "roi"}
+    # QuPath's origin is the bounds' corner, (300, 200).
+    found = roi.assign(np.array([320.0, 360, 710, 305]), np.array([230.0, 280, 610, 205]))
+    assert [None if index < 0 else roi.names[index] for index in found.tolist()] == [
+        "tumour", None, "roi", None,
+    ]  # fmt: skip
+
+
+def test_exported_corrections_are_read_as_labels(groovy, tmp_path, sheet):
+    point = drawn(6, [], "Negative")
+    point["geometry"] = {"type": "MultiPoint", "coordinates": [[150, 150], [160, 170]]}
+    objects = [
+        drawn(1, square(100, 100, 200), "Region*"),
+        drawn(2, square(110, 110, 10), "Positive", "detection"),
+        drawn(3, square(295, 120, 9), "Negative", "detection"),  # its centre is in the region
+        drawn(4, square(500, 120, 9), "Negative", "detection"),  # of the rest of the cohort's nuclei
+        drawn(5, square(130, 130, 9), "Ignore*", "annotation"),
+        point,
+        drawn(7, square(0, 0, 900), "Tumor"),  # an outline of tissue
+    ]
+    project = write_project(tmp_path / "project.json", a=objects, b=[objects[6]])
+    said = groovy("export_corrections.groovy", project, sheet, tmp_path / "labels")
+    assert "b.svs: no rectangle of class Region*; left out" in said
+    labels = read_labels(
+        tmp_path / "labels" / "S1.geojson",
+        classes={"Positive": "Positive", "Negative": "Negative"}, ignore=["Ignore*"], info=SLIDE,
+    )  # fmt: skip
+    assert labels.regions.tolist() == [[400, 300, 600, 500]]
+    assert sorted(labels.labels.tolist()) == ["Negative"] * 3 + ["Positive"]
+    assert labels.boxes[labels.labels == "Positive"].tolist() == [[410, 310, 420, 320]]
+    assert len(labels.ignored) == 1
+    assert labels.n_outside == 0
+
+    kept = (tmp_path / "labels" / "S1.geojson").read_text()
+    project = write_project(tmp_path / "project.json", a=objects[:1])
+    assert "is there already" in groovy("export_corrections.groovy", project, sheet, tmp_path / "labels")
+    assert (tmp_path / "labels" / "S1.geojson").read_text() == kept
