@@ -163,6 +163,7 @@ def test_exported_regions_are_read_as_regions(groovy, tmp_path, sheet):
     assert "b.svs: no annotation with an area; all its tissue counts" in said
     roi = read_roi(tmp_path / "regions" / "S1.geojson", info=SLIDE, settings=RegionSettings())
     assert set(roi.names) == {"tumour", "roi"}
+    assert roi.notes == ()
     # QuPath's origin is the bounds' corner, (300, 200).
     found = roi.assign(np.array([320.0, 360, 710, 305]), np.array([230.0, 280, 610, 205]))
     assert [None if index < 0 else roi.names[index] for index in found.tolist()] == [
@@ -172,7 +173,7 @@ def test_exported_regions_are_read_as_regions(groovy, tmp_path, sheet):
 
 def test_exported_corrections_are_read_as_labels(groovy, tmp_path, sheet):
     point = drawn(6, [], "Negative")
-    point["geometry"] = {"type": "MultiPoint", "coordinates": [[150, 150], [160, 170]]}
+    point["geometry"] = {"type": "MultiPoint", "coordinates": [[150, 150], [160, 170], [700, 700]]}
     objects = [
         drawn(1, square(100, 100, 200), "Region*"),
         drawn(2, square(110, 110, 10), "Positive", "detection"),
@@ -193,7 +194,7 @@ def test_exported_corrections_are_read_as_labels(groovy, tmp_path, sheet):
     assert sorted(labels.labels.tolist()) == ["Negative"] * 3 + ["Positive"]
     assert labels.boxes[labels.labels == "Positive"].tolist() == [[410, 310, 420, 320]]
     assert len(labels.ignored) == 1
-    assert labels.n_outside == 0
+    assert labels.n_outside == 1  # of the points, the one far off
 
     kept = (tmp_path / "labels" / "S1.geojson").read_text()
     project = write_project(tmp_path / "project.json", a=objects[:1])
