@@ -64,6 +64,9 @@ def run(
     slide: Annotated[str, typer.Argument(help="The slide file, or a DICOM folder.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     mpp: Annotated[float | None, typer.Option(help="µm per pixel, if the file's is wrong.")] = None,
+    roi: Annotated[
+        Path | None, typer.Option(help="QuPath file of the regions that count; all tissue if left out.")
+    ] = None,
     gpu: Annotated[int, typer.Option(help="0 for the CPU.")] = 1,
     config: ConfigOption = Path("config/config.yaml"),
 ) -> None:
@@ -71,7 +74,7 @@ def run(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from ercohort.cohort import format_table
+    from ercohort.cohort import format_regions, format_table
     from ercohort.config import load_config
     from ercohort.run import run_slide
 
@@ -85,10 +88,14 @@ def run(
             settings,
             mpp=mpp,
             gpu=gpu,
+            roi=None if roi is None else str(roi),
             report=lambda step, done, total: bar.update(task, description=step, completed=done, total=total),
         )
         bar.update(task, description="done", completed=1, total=1)
     _print(format_table([made.row]))
+    if roi is not None and made.regions:
+        print()
+        _print(format_regions(made.regions))
     print(f"Written to {made.folder}")
 
 

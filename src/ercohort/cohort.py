@@ -236,6 +236,38 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return Group(table, Text(), *_remarks(shown), Text(RESEARCH_USE, style="italic"))
 
 
+def format_regions(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Lay out the scores of one slide's regions for a screen.
+
+    Parameters
+    ----------
+    rows
+        As `slide_score.score_slide` gives them.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=None, box=None, header_style="bold", pad_edge=False)
+    for heading in (
+        "Region",
+        "Counts",
+        "Tissue mm²",
+        "Nuclei",
+        "Positive %",
+        "95 % interval",
+        "ER category",
+        "Note",
+    ):
+        right = heading in ("Tissue mm²", "Nuclei", "Positive %", "95 % interval")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=right)
+    for row in _arrange(rows, ("region",), REGION_COLUMNS).rows(named=True):
+        name, area = one_line(row["region"]), row["tissue_mm2"]
+        cells = _screen_cells({**row, "slide_id": name, "message": ""})
+        counts = "yes" if row["counted"] else "apart"
+        table.add_row(*map(Text, (name, counts, "" if area is None else f"{area:.2f}", *cells[2:])))
+    return table
+
+
 def _remarks(shown: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
     """Name the slides that a person has to look at, then those whose status only needs an explanation."""
     from rich.padding import Padding

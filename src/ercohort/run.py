@@ -27,10 +27,11 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class SlideRun:
-    """What `run_slide` made: the slide's folder, and its row of the cohort table."""
+    """What `run_slide` made: the slide's folder, its row of the cohort table, and those of its regions."""
 
     folder: Path
     row: dict[str, Any]
+    regions: list[dict[str, Any]]
 
 
 def run_slide(
@@ -63,11 +64,13 @@ def run_slide(
     Raises
     ------
     InputError
-        The file's name makes no slide id.
+        The file's name makes no slide id, or there is no file of that name for the regions.
     """
     from ercohort.slide.convert import needs_conversion
 
     slide_id = _slide_id(path)
+    if roi is not None and not os.path.isfile(roi):
+        raise InputError(f"{roi}: no such file; give the GeoJSON that QuPath exported of the slide's regions")
     detector = read_model(config.model)
     threads = len(os.sched_getaffinity(0))
     out.mkdir(parents=True, exist_ok=True)
@@ -130,7 +133,8 @@ def run_slide(
     export_geojson(settings=config.geojson, folder=out)
     report("pictures", 0, 1)
     draw_pictures(folder=out, regions=regions, scores=config.scores, min_dab_od=config.detect.min_dab_od)
-    return SlideRun(out, read_json(out / "summary.json")["row"])
+    summary = read_json(out / "summary.json")
+    return SlideRun(out, summary["row"], summary["regions"])
 
 
 def _slide_id(path: str) -> str:

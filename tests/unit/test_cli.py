@@ -1,10 +1,16 @@
 """The command line: help, one-line errors, exit codes."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from ercohort.cli import app
+from tests.tiny_onnx import CORE, THREE_CLASSES, THREE_METADATA, write_detector, write_marked_slide
 
 ROOT = Path(__file__).parents[2]
 VERBS = ("run", "simulate", "evaluate", "score", "table", "verify", "validate-geojson", "doctor")
@@ -60,3 +66,37 @@ def test_the_runtime_imports_neither_torch_nor_ultralytics():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_a_slide_by_hand_with_regions_shows_each(tmp_path, monkeypatch):
+    """Four tiles of known nuclei; the regions are the two upper ones, of which one stands apart."""
+    planted = write_marked_slide(tmp_path / "one.tiff", [(3, 0, 5), (0, 0, 7), (9, 0, 0), (9, 0, 0)])
+    model = write_detector(tmp_path / "er.onnx", metadata=THREE_METADATA, classes=THREE_CLASSES)
+    (tmp_path / "config.yaml").write_text(f"model: {model}\nprecision: f32\ntissue: {{margin_um: 0}}\n")
+    regions = [("Tumor", 0, 0, CORE), ("Control", CORE, 0, CORE)]
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {
+                "type": "Polygon",
+                "coordinates": [[[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]],
+            },
+            "properties": {"objectType": "annotation", "classification": {"name": name, "color": [1, 2, 3]}},
+        }
+        for name, x, y, side in regions
+    ]
+    (tmp_path / "roi.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    arguments = ("run", "one.tiff", "--mpp", "0.5", "--gpu", "0", "--config", "config.yaml", "--out", "out")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, [*arguments, "--roi", "roi.geojson"])
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    slide = next(line for line in lines if line.startswith("one "))
+    assert slide.startswith("one ok 8 37.50 ")  # 3 of 8: the regions that count
+    tumour = next(line for line in lines if line.startswith("tumour "))
+    control = next(line for line in lines if line.startswith("Control "))
+    assert re.match(r"tumour yes 0\.\d\d 8 37\.50 .* Positive few nuclei", tumour)
+    assert re.match(r"Control apart 0\.\d\d 7 0\.00 .* Negative", control)
+    assert len(planted) == 33
+    wrong = CliRunner().invoke(app, [*arguments, "--roi", "none.geojson"])
+    assert "none.geojson: no such file; give the GeoJSON that QuPath exported" in str(wrong.exception)
