@@ -77,6 +77,16 @@ class QualitySettings(Settings):
     tiles_failed: float | None = Field(0.01, ge=0.0, description="Most tiles that are unreadable, a share.")
 
 
+class StainSettings(Settings):
+    """The colours that optical densities are unmixed with."""
+
+    vectors: Literal["default", "estimate"] = Field(
+        "default",
+        description="Stain vectors: QuPath's, or estimated from each slide. An estimate that is implausible "
+        "is not used, and the table says so.",
+    )
+
+
 class TileSettings(Settings):
     """How the slide is cut for the detector, in pixels at the detector's scale."""
 
@@ -305,6 +315,7 @@ class Config(Settings):
     strict: bool = Field(False, description="End the run with an error if any slide has a bad status.")
     tissue: TissueSettings = TissueSettings()
     quality: QualitySettings = QualitySettings()
+    stain: StainSettings = StainSettings()
     tiles: TileSettings = TileSettings()
     detect: DetectSettings = DetectSettings()
     tensorrt: TensorRtSettings = TensorRtSettings()

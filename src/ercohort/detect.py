@@ -23,6 +23,7 @@ from ercohort.schema import DETECTIONS, with_classes
 from ercohort.seams import emit, resolve_shard
 from ercohort.slide import Slide
 from ercohort.stain import measure
+from ercohort.stain_vectors import DEFAULT_VECTORS, StainVectors
 
 _ROW = np.dtype(
     [
@@ -69,6 +70,7 @@ def detect_shard(
     *,
     settings: DetectSettings,
     background: tuple[float, float, float],
+    vectors: StainVectors = DEFAULT_VECTORS,
     progress: Callable[[int, int], None] | None = None,
 ) -> ShardResult:
     """Detect the nuclei of one shard.
@@ -88,6 +90,8 @@ def detect_shard(
         Of the detector and of the seams.
     background
         RGB of the slide's glass, for the optical density.
+    vectors
+        Of the slide's stains.
     progress
         Called with (tiles done, tiles in all) after each tile, by one thread at a time.
 
@@ -97,7 +101,7 @@ def detect_shard(
         The network failed on a tile.
     """
     begun = perf_counter()
-    run = _Run(slide, tiles, backend, background, progress)
+    run = _Run(slide, tiles, backend, background, vectors, progress)
     if run.tiles:
         run.run()
     at_seams = perf_counter()
@@ -142,12 +146,14 @@ class _Run:
         tiles: pl.DataFrame,
         backend: Backend,
         background: tuple[float, float, float],
+        vectors: StainVectors,
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self.slide = slide
         self.tiles = [Tile(*row) for row in tiles.select(Tile._fields).iter_rows()]
         self.backend = backend
         self.background = background
+        self.vectors = vectors
         self.progress = progress
         self.failed: list[tuple[int, int, int, str]] = []
         self.stages = dict.fromkeys(("read", "wait_slot", "infer", "decode_nms", "wait_result", "od"), 0.0)
@@ -280,7 +286,9 @@ class _Run:
         # Not the network's box: at the slide's edge that may reach into the padding.
         corner = np.array([tile.x, tile.y, tile.x, tile.y], np.float32)
         inside = (emitted.boxes - corner) * np.float32(self.backend.tile_px / tile.width)
-        rows["dab_od"], rows["hematoxylin_od"] = measure(found.slot.image, inside, self.background)
+        rows["dab_od"], rows["hematoxylin_od"] = measure(
+            found.slot.image, inside, self.background, self.vectors
+        )
         rows["box"] = emitted.boxes
         rows["score"] = found.score[emitted.index]
         rows["label"] = found.label[emitted.index]

@@ -14,6 +14,7 @@ from ercohort.errors import BackendError, MachineError, ModelError, SlideError, 
 from ercohort.files import read_json, write_json
 from ercohort.quality import FocusPatch, QualityRecord
 from ercohort.slide import SlideInfo
+from ercohort.stain_vectors import DEFAULT_VECTORS, StainVectors
 
 LOGGER = logging.getLogger("ercohort")
 
@@ -30,12 +31,21 @@ class TissueRecord:
         Colour of the glass, RGB 0 to 255; optical densities are measured against it.
     area_mm2
         Area of tissue, mm².
+    stain
+        The stain vectors that optical densities are unmixed with.
     """
 
     downsample_x: float
     downsample_y: float
     background: tuple[float, float, float]
     area_mm2: float
+    stain: StainVectors = DEFAULT_VECTORS
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> TissueRecord:
+        """Make one from what JSON holds of it; files of version 0.2 have no stain vectors."""
+        stain = StainVectors.of(values["stain"]) if "stain" in values else DEFAULT_VECTORS
+        return cls(**{**values, "background": tuple(values["background"]), "stain": stain})
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ class SlideRecord:
             status=Status(values["status"]),
             message=values["message"],
             info=SlideInfo.from_dict(info) if info else None,
-            tissue=TissueRecord(**{**tissue, "background": tuple(tissue["background"])}) if tissue else None,
+            tissue=TissueRecord.of(tissue) if tissue else None,
             fingerprint=values.get("fingerprint"),  # files of version 0.2 have none
             quality=_quality(values.get("quality")),
         )

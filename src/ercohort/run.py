@@ -97,6 +97,7 @@ def run_slide(
         conversion=conversion,
         mpp=mpp,
         settings=config.tissue,
+        stain=config.stain,
         folder=out,
     )
     report("tiles", 0, 1)

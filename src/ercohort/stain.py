@@ -12,15 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ercohort.kernels import njit
-
-HEMATOXYLIN = (0.65, 0.70, 0.29)
-DAB = (0.27, 0.57, 0.78)
+from ercohort.stain_vectors import DEFAULT_VECTORS, StainVectors
 
 
-def stain_matrix() -> npt.NDArray[np.float64]:
+def stain_matrix(vectors: StainVectors = DEFAULT_VECTORS) -> npt.NDArray[np.float64]:
     """Return the (3, 3) matrix whose rows are haematoxylin, DAB and residual, each of length 1."""
-    hematoxylin = np.array(HEMATOXYLIN) / np.linalg.norm(HEMATOXYLIN)
-    dab = np.array(DAB) / np.linalg.norm(DAB)
+    hematoxylin = np.array(vectors.hematoxylin) / np.linalg.norm(vectors.hematoxylin)
+    dab = np.array(vectors.dab) / np.linalg.norm(vectors.dab)
     residual = np.cross(hematoxylin, dab)
     return np.stack([hematoxylin, dab, residual / np.linalg.norm(residual)])
 
@@ -46,6 +44,7 @@ def measure(
     image: npt.NDArray[np.uint8],
     boxes: npt.NDArray[np.float32],
     background: tuple[float, float, float],
+    vectors: StainVectors = DEFAULT_VECTORS,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Measure the stains in each nucleus: the mean over the ellipse that is inscribed in its box.
 
@@ -60,6 +59,8 @@ def measure(
         (N, 4) float32: x0, y0, x1, y1, pixels of the image.
     background
         RGB of the slide's glass.
+    vectors
+        Of the slide's stains.
 
     Returns
     -------
@@ -70,7 +71,7 @@ def measure(
     _fetch(image.reshape(-1))
     # Unmixing is linear, so the mean is taken first and unmixed once.
     mean = _mean_od(image, np.ascontiguousarray(boxes, dtype=np.float32), optical_density(background))
-    amounts = mean @ np.linalg.inv(stain_matrix())
+    amounts = mean @ np.linalg.inv(stain_matrix(vectors))
     return amounts[:, 1].astype(np.float32), amounts[:, 0].astype(np.float32)
 
 

@@ -52,6 +52,7 @@ rule tissue_tiles:
         mpp=slide_mpp,
         fingerprint=slide_fingerprint,
         tissue=CONFIG.tissue.model_dump(),
+        stain=CONFIG.stain.model_dump(),
         tiles=CONFIG.tiles.model_dump(),
         detector_mpp=MODEL.mpp,
         regions=slide_regions,

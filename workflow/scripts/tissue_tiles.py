@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ercohort.config import TileSettings, TissueSettings
+from ercohort.config import StainSettings, TileSettings, TissueSettings
 from ercohort.logs import job_log
 from ercohort.slide_score import RegionChoice
 from ercohort.steps.tiles import lay_out_tiles
@@ -19,6 +19,7 @@ with job_log(snakemake.log[0]):
         mpp=given.mpp,
         expected=given.fingerprint is not None,
         settings=TissueSettings(**given.tissue),
+        stain=StainSettings(**given.stain),
         folder=folder,
     )
     lay_out_tiles(

@@ -18,7 +18,7 @@ from ercohort.config import DetectSettings
 from ercohort.errors import MachineError, ModelError, Status
 from ercohort.files import read_json, write_json, write_table
 from ercohort.provenance import utc_now
-from ercohort.record import SlideRecord, slide_trouble
+from ercohort.record import SlideRecord, TissueRecord, slide_trouble
 
 if TYPE_CHECKING:
     from ercohort.backends import BackendChoice
@@ -118,7 +118,7 @@ def detect_nuclei(
                     settings,
                     tile_px,
                     usable_threads(threads),
-                    slide_record.tissue.background,
+                    slide_record.tissue,
                     _watched(progress or _log_progress(slide_record.slide_id), watch),
                 )
                 found, result["fallback"] = _run_where_it_fits(
@@ -158,7 +158,7 @@ class _Job:
     settings: DetectSettings
     tile_px: int
     threads: int
-    background: tuple[float, float, float]
+    tissue: TissueRecord
     progress: Progress
 
     def run(self, choice: BackendChoice, batch: int | None) -> ShardResult:
@@ -175,7 +175,8 @@ class _Job:
                 self.all_tiles,
                 backend,
                 settings=self.settings,
-                background=self.background,
+                background=self.tissue.background,
+                vectors=self.tissue.stain,
                 progress=self.progress,
             )
 

@@ -15,6 +15,7 @@ from ercohort.config import DetectSettings, QualitySettings, ScoreSettings
 from ercohort.errors import Status
 from ercohort.files import atomic_path, read_json, write_json, write_table
 from ercohort.record import SlideRecord, slide_trouble
+from ercohort.stain_vectors import DEFAULT_VECTORS
 
 if TYPE_CHECKING:
     from ercohort.slide_score import RegionChoice
@@ -93,6 +94,7 @@ def merge_slide(
         "slide_id": slide.slide_id,
         **score,
         "qc_flags": raised(judged),
+        **_stain_column(slide),
         **_how_it_was_made(shards),
         "version": __version__,
     }
@@ -112,6 +114,13 @@ def merge_slide(
     }
     write_json(folder / "summary.json", summary)
     note("merge", *(folder / name for name in ("nuclei.parquet", "failed_tiles.csv", "summary.json")))
+
+
+def _stain_column(slide: SlideRecord) -> dict[str, str]:
+    """Say with which stain vectors the optical densities were measured, unless nobody asked for others."""
+    if slide.tissue is None or slide.tissue.stain == DEFAULT_VECTORS:
+        return {}
+    return {"stain_vectors": slide.tissue.stain.summary()}
 
 
 def _write_failed_tiles(folder: Path, failed: list[list[Any]]) -> None:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ercohort.checksums import note
-from ercohort.config import TissueSettings
+from ercohort.config import StainSettings, TissueSettings
 from ercohort.errors import MachineError, SlideError, Status
 from ercohort.files import atomic_path, read_json, write_json
 from ercohort.record import SlideRecord, TissueRecord, slide_trouble
 from ercohort.slide.fingerprint import fingerprint
+from ercohort.stain_vectors import DEFAULT_VECTORS, StainVectors
+
+if TYPE_CHECKING:
+    from ercohort.slide import Slide
+    from ercohort.tissue import Tissue
 
 
 def convert_slide(
@@ -60,6 +66,7 @@ def mask_tissue(
     settings: TissueSettings,
     folder: Path,
     expected: bool = False,
+    stain: StainSettings | None = None,
 ) -> None:
     """Open a slide and find its tissue; every way in which a slide can be bad ends here as a status.
 
@@ -75,6 +82,8 @@ def mask_tissue(
         The slide's folder; gets `slide.json`, `tissue.png` and `thumbnail.jpg`.
     expected
         Whether the file was there when the run began, or has results: its absence is then no status.
+    stain
+        Which stain vectors; QuPath's if not given.
 
     Raises
     ------
@@ -102,7 +111,10 @@ def mask_tissue(
             found = tissue.find_tissue(slide, settings)
             if found.found.any():
                 record = replace(record, quality=measure_quality(slide, found))
-        measured = TissueRecord(found.downsample_x, found.downsample_y, found.background, found.area_mm2)
+            vectors = _vectors(slide, found, stain or StainSettings())
+        measured = TissueRecord(
+            found.downsample_x, found.downsample_y, found.background, found.area_mm2, vectors
+        )
         record = replace(record, tissue=measured)
         if not found.mask.any():
             raise SlideError(
@@ -112,6 +124,14 @@ def mask_tissue(
     tissue.save_tissue(found or tissue.no_tissue(), folder / "tissue.png", folder / "thumbnail.jpg")
     record.write(folder / "slide.json")
     note("tissue", folder / "slide.json", folder / "tissue.png", folder / "thumbnail.jpg")
+
+
+def _vectors(slide: Slide, found: Tissue, settings: StainSettings) -> StainVectors:
+    if settings.vectors == "default":
+        return DEFAULT_VECTORS
+    from ercohort.stain_estimate import estimate_vectors
+
+    return estimate_vectors(slide, found)
 
 
 def _require(path: str, folder: Path) -> None:
