@@ -30,7 +30,7 @@ MIN_PIXELS = 1_000
 """Blue and brown pixels without which nothing is estimated."""
 
 MIN_APART_DEGREES = 20.0
-MAX_OFF_DEGREES = 30.0
+MAX_OFF_DEGREES = 40.0
 """Estimates are believed if they are this far apart at least, and this far from the defaults at most."""
 
 _MIN_OD = 0.15
