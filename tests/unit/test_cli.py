@@ -95,7 +95,7 @@ def test_a_slide_by_hand_with_regions_shows_each(tmp_path, monkeypatch):
     assert slide.startswith("one ok 8 37.50 ")  # 3 of 8: the regions that count
     tumour = next(line for line in lines if line.startswith("tumour "))
     control = next(line for line in lines if line.startswith("Control "))
-    assert re.match(r"tumour yes 0\.\d\d 8 37\.50 .* Positive few nuclei", tumour)
+    assert re.match(r"tumour yes 0\.\d\d 8 37\.50 .* Positive density low, few nuclei", tumour)
     assert re.match(r"Control apart 0\.\d\d 7 0\.00 .* Negative", control)
     assert len(planted) == 33
     wrong = CliRunner().invoke(app, [*arguments, "--roi", "none.geojson"])
