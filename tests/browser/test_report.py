@@ -137,7 +137,7 @@ def test_tables_are_drawn_whole_when_the_report_was_opened_at_a_slide(page, repo
     page.keyboard.press("Escape")
     page.wait_for_selector("#cohort:not([hidden])")
     until(page, "document.querySelectorAll('#groups .tabulator-row').length === 6")
-    assert page.locator("#groups .tabulator-cell").first.bounding_box()["width"] > 50
+    until(page, "document.querySelector('#groups .tabulator-cell')?.getBoundingClientRect().width > 50")
 
 
 def test_a_slide_without_nuclei_has_one_picture(page, report):
@@ -147,7 +147,7 @@ def test_a_slide_without_nuclei_has_one_picture(page, report):
 
 def test_a_flag_says_its_number_its_threshold_and_what_it_means(page, report):
     open_page(page, report)
-    page.locator(".tabulator-row a", has_text="few").click()
+    page.get_by_role("grid", name="Slides").get_by_role("link", name="few").click()
     page.wait_for_selector("#slide-heading")
     flags = page.locator("h2", has_text="Quality flags").locator("xpath=..")
     assert flags.locator("tr").all_inner_texts() == [

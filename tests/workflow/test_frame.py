@@ -79,8 +79,9 @@ def test_a_region_drawn_in_qupath_counts_what_it_shows(tmp_path):
     assert len(tiles[1]) < len(tiles[0])
     assert tiles[1]["core_x0"].max() <= 500 + OFFSET[0]
 
-    missing, none = nuclei("missing", roi=str(tmp_path / "gone.geojson"))
-    assert missing["status"] == "failed"
-    assert "gone.geojson" in missing["message"]
-    assert missing.get("n_nuclei") is None
+    (tmp_path / "torn.geojson").write_text('{"type": "FeatureCollection", "features": [')
+    torn, none = nuclei("torn", roi=str(tmp_path / "torn.geojson"))
+    assert torn["status"] == "failed"
+    assert "torn.geojson" in torn["message"]
+    assert torn.get("n_nuclei") is None
     assert len(none) == 0
