@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 8
 
-.PHONY: setup setup-train setup-browser vendor demo test mutants fuzz memory bench bench-report thousand chaos slurm-test setup-slurm gpu-test gpu-bench lint clean
+.PHONY: setup setup-train setup-browser vendor demo test mutants fuzz memory bench bench-report thousand chaos slurm-test setup-slurm setup-groovy gpu-test gpu-bench lint clean
 
 setup: $(VENV)/.installed
 
@@ -85,6 +85,11 @@ thousand: $(VENV)/.installed-dev
 setup-slurm:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends munge slurm-client slurmctld slurmd >/dev/null
+
+# Debian's Groovy, for the tests of the scripts for QuPath, which are skipped without it; needs root.
+setup-groovy:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends groovy default-jre-headless >/dev/null
 
 # Faults on a real Slurm on this machine, half an hour: docs/slurm.md. SEED=<number> for other moments.
 slurm-test: $(VENV)/.installed-dev
