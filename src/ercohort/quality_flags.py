@@ -87,6 +87,12 @@ FLAGS = (
         "no brown anywhere: failed stain or true negative; check the control",
     ),
     Flag(
+        "other_stain", "nuclei that their optical density would class otherwise", "%", "above",
+        "brown and the detector disagree on many nuclei: this may be another stain than DAB with "
+        "haematoxylin (H&E, for one), or stained unlike any slide that the detector was made for; look at "
+        "fields.jpg",
+    ),
+    Flag(
         "saturated", "stained pixels at an end of the range", "%", "above",
         "the scan is over- or underexposed, or its contrast was raised: colours are lost, and optical "
         "densities, grades and H-score are unsure",
@@ -214,7 +220,13 @@ def judge_slide(
         n_tiles=row.get("n_tiles"),
         n_tiles_failed=row.get("n_tiles_failed"),
     )
-    numbers = {**counted, **_slide_numbers(slide, nuclei, settings), "boxes_dropped": n_dropped}
+    disagree = row.get("percent_od_disagrees")
+    numbers = {
+        **counted,
+        **_slide_numbers(slide, nuclei, settings),
+        "other_stain": None if disagree is None else disagree / 100,
+        "boxes_dropped": n_dropped,
+    }
     return judge(numbers, settings, min_nuclei=scores.min_nuclei)
 
 

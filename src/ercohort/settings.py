@@ -53,6 +53,9 @@ class QualitySettings(Settings):
         0.06, ge=0.0, description="Least optical density of haematoxylin in the bluest nuclei."
     )
     no_dab: float | None = Field(0.20, ge=0.0, description="Least DAB density of the brownest nuclei.")
+    other_stain: float | None = Field(
+        0.30, ge=0.0, description="Most nuclei that their optical density would class otherwise, a share."
+    )
     saturated: float | None = Field(0.12, ge=0.0, description="Most stained pixels clipped, a share.")
     density_low: float | None = Field(500.0, ge=0.0, description="Least nuclei per mm² of tissue.")
     density_high: float | None = Field(20_000.0, ge=0.0, description="Most nuclei per mm² of tissue.")

@@ -10,7 +10,7 @@ STEP_VERSION: dict[str, int] = {
     "convert": 1,
     "tissue_tiles": 2,
     "detect_shard": 2,
-    "merge": 5,
+    "merge": 6,
     "geojson_overlay": 2,
     "cohort": 4,
     "checksums": 1,

@@ -68,6 +68,15 @@ def test_every_slide_has_one_row_and_the_right_status(cohort, shared_data):
     assert table.filter(pl.col("status").is_in(["unreadable", "no_mpp"]))["message"].null_count() == 0
 
 
+def test_the_slide_of_another_stain_is_flagged_and_no_field_is(cohort):
+    """CMU-1-Small-Region is H&E; the fields are DAB with haematoxylin."""
+    table = cohort.table()
+    flagged = table.filter(pl.col("qc_flags").fill_null("").str.contains("other_stain"))
+    assert flagged["slide_id"].to_list() == ["svs"]
+    fields = table.filter((pl.col("status") == "ok") & (pl.col("slide_id") != "svs"))
+    assert fields["percent_od_disagrees"].max() < 20  # well below the threshold of 30
+
+
 @pytest.mark.parametrize("kind", FIELDS)
 def test_nuclei_agree_with_the_annotated_fields(cohort, shared_data, kind, capsys):
     """Floors well under the figures of the model card: they catch a broken path, not a worse model."""

@@ -79,6 +79,11 @@ def test_one_nucleus_in_a_thousand_shows_that_the_stain_worked(brown, n_nuclei, 
     assert flags(nuclei=pl.DataFrame({"dab_od": density})) == flag
 
 
+@pytest.mark.parametrize(("percent", "flag"), [(None, None), (30.0, None), (30.1, "other_stain")])
+def test_nuclei_that_are_not_the_colour_of_their_class_tell_of_another_stain(percent, flag) -> None:
+    assert flags(row={"percent_od_disagrees": percent}) == flag
+
+
 @pytest.mark.parametrize("nuclei", [None, pl.DataFrame({"dab_od": []}, schema={"dab_od": pl.Float32})])
 def test_without_nuclei_the_tissue_says_whether_there_is_brown(nuclei) -> None:
     row = {"n_nuclei": 0}
@@ -115,7 +120,7 @@ def test_every_flag_can_be_switched_off_but_dropped_boxes() -> None:
     pale = pl.DataFrame({"dab_od": [0.0] * 10})
     fault = {
         "info": replace(INFO, mpp=1.0, mpp_source="sheet"),
-        "row": {"n_nuclei": 99, "n_tiles_failed": 50},
+        "row": {"n_nuclei": 99, "n_tiles_failed": 50, "percent_od_disagrees": 60.0},
         "nuclei": pale,
         "n_dropped": 3,
     }
