@@ -6,7 +6,7 @@ import json
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -46,6 +46,7 @@ def test_impossible_counts_are_refused(n_positive, n_nuclei):
         wilson_interval(n_positive, n_nuclei)
 
 
+@settings(deadline=None)  # the first example imports SciPy
 @given(st.integers(1, 3_000_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_interval_is_scipys(counts):
     n_positive, n_nuclei = counts
