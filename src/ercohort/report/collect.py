@@ -34,6 +34,7 @@ FILES = {
 
 COHORT_FILES = {
     "cohort_er.csv": "one row for each slide",
+    "cohort_er.parquet": "the same for programs",
     "cohort_er_regions.csv": "one row for each region",
     "cohort_er_by_group.csv": "slides of a patient or group pooled",
     "timings.csv": "how long each slide took",
