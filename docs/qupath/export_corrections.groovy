@@ -17,11 +17,15 @@ def sheet = new File(given.size() > 0 ? given[0] : sheetFile)
 def folder = new File(given.size() > 1 ? given[1] : labelsFolder)
 replace = replace || given.contains('--replace')
 
-// The sheet: slide_id and path of every row; lines that begin with # are comments.
+// The sheet: slide_id and path of every row; lines that begin with # are comments, and cells may be quoted.
 def readSheet = { File file ->
-    def lines = file.readLines('UTF-8').findAll { it.trim() && !it.startsWith('#') }
-    def names = lines[0].split('\t', -1)*.trim()
-    lines.drop(1).collect { [names, it.split('\t', -1)*.trim()].transpose().collectEntries() }
+    def lines = file.getText('UTF-8').replace('\uFEFF', '').readLines().findAll { it.trim() && !it.startsWith('#') }
+    def rows = lines.collect { line ->
+        line.split('\t', -1)*.trim().collect { it ==~ /".*"/ ? it.substring(1, it.length() - 1).replace('""', '"') : it }
+    }
+    if (!rows || !('slide_id' in rows[0]) || !('path' in rows[0]))
+        throw new IllegalArgumentException("${file}: has no columns slide_id and path; name the sheet of the run")
+    rows.drop(1).collect { [rows[0], it].transpose().collectEntries() }
 }
 
 // Rows of the sheet whose slide is this image: by the file's name, a DICOM folder's name, or the slide_id.

@@ -172,14 +172,14 @@ def require_good_slides(path: str | PathLike[str]) -> None:
         )
 
 
-def round_percent(percent: float) -> float:
-    """Round to 2 decimals without touching or crossing a cut-off that the exact value does not touch."""
-    rounded = round(percent, 2)
+def round_percent(percent: float, decimals: int = 2) -> float:
+    """Round without touching or crossing a cut-off that the exact value does not touch."""
+    rounded, least = round(percent, decimals), 10.0**-decimals
     for cut in (LOW_PERCENT, HIGH_PERCENT):
         if percent < cut <= rounded:
-            return cut - 0.01
+            return cut - least
         if percent > cut >= rounded:
-            return cut + 0.01
+            return cut + least
     return rounded
 
 
@@ -263,7 +263,7 @@ def format_regions(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     for row in _arrange(rows, ("region",), REGION_COLUMNS).rows(named=True):
         name, area = one_line(row["region"]), row["tissue_mm2"]
         cells = _screen_cells({**row, "slide_id": name, "message": ""})
-        counts = "yes" if row["counted"] else "apart"
+        counts = "yes" if row["counted"] else "no"
         table.add_row(*map(Text, (name, counts, "" if area is None else f"{area:.2f}", *cells[2:])))
     return table
 

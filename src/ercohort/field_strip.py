@@ -26,6 +26,7 @@ from ercohort.canvas import (
     key_lines,
     scale_bar,
 )
+from ercohort.cohort import round_percent
 from ercohort.files import atomic_path
 from ercohort.informative_fields import MIN_NUCLEI, Cores, InformativeField, choose_informative
 from ercohort.nuclei_layer import NucleiLayer
@@ -159,8 +160,8 @@ def _caption(
     page.text((x, y + 62), field.why, 20, room=room)
     # As QuPath shows the place of the cursor: µm from the corner of what it shows.
     at = [
-        f"{(corner - start + field.side / 2) * mpp:,.0f}"
-        for corner, start in zip((field.x, field.y), origin, strict=True)
+        f"{(edge - start + field.side / 2) * mpp:,.0f}"
+        for edge, start in zip((field.x, field.y), origin, strict=True)
     ]
-    counts = f"{field.n_positive:,} of {field.n_nuclei:,} nuclei positive, {share:.1f} %"
+    counts = f"{field.n_positive:,} of {field.n_nuclei:,} nuclei positive, {round_percent(share, 1):.1f} %"
     page.text((x, y + 88), f"{counts}  ·  centre at {at[0]}, {at[1]} µm", 20, colour=GREY, room=room)

@@ -77,19 +77,26 @@ def _members(feature: Any) -> Iterator[tuple[str, Any]]:
 
 def _first_odd(value: Any) -> float | None:
     """Return the first number in a JSON value that is NaN or infinite."""
-    if isinstance(value, float):
-        return None if math.isfinite(value) else value
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return next((odd for each in inner if (odd := _first_odd(each)) is not None), None)
+    waiting = [value]  # not by recursion: JSON may be nested deeper than Python calls
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            return value
+        if isinstance(value, dict | list):
+            waiting.extend(reversed(value.values() if isinstance(value, dict) else value))
+    return None
 
 
-def no_pixels(extents: NDArray[np.float64]) -> str | None:
+def no_pixels(extents: NDArray[np.float64], *, size_stated: bool = False) -> str | None:
     """Say what the coordinates of a file's objects are, if they are no pixels; None if they may be.
 
     Parameters
     ----------
     extents
         (N, 4) min x, min y, max x, max y of its objects, or of many of them.
+    size_stated
+        Whether the picture's size is known: then it was written by who knows of pixels, and objects near the
+        upper left corner, some beyond it, are not taken for degrees.
     """
     extents = extents[np.isfinite(extents).all(axis=1)]
     if len(extents) < _FEW:
@@ -102,6 +109,6 @@ def no_pixels(extents: NDArray[np.float64]) -> str | None:
         return "its outlines are less than a pixel wide: degrees or millimetres, not pixels"
     in_range = (np.abs(extents) <= (180, 90, 180, 90)).all()
     fine = (np.abs(extents * 1000 - np.rint(extents * 1000)) > 1e-4).mean() > 0.5
-    if in_range and fine and (extents < 0).any():
+    if not size_stated and in_range and fine and (extents < 0).any():
         return "its objects lie within 180 and 90, some below 0, to many decimals: degrees, not pixels"
     return None

@@ -350,11 +350,14 @@ class _Check:
                 else:
                     seen[pair] = where
 
+    def _no_pixels(self) -> str | None:
+        return no_pixels(np.concatenate(self.sample), size_stated=self.size is not None)
+
     def report(self, path: str) -> Report:
         """Look for repeated ids and for what all objects have in common, gather the counts."""
         if self.ids:
             self._check_unique_ids()
-        if self.sample and (rule := no_pixels(np.concatenate(self.sample))):
+        if self.sample and (rule := self._no_pixels()):
             with self.noting():
                 fail(path, rule, "write full-resolution pixels from the upper left corner")
         if self.n_outside:

@@ -35,8 +35,8 @@ from ercohort.canvas import (
     scale_bar,
     wrap,
 )
+from ercohort.cohort import round_percent
 from ercohort.files import atomic_path
-from ercohort.heatmap import write_heatmap
 from ercohort.hotspots import Field, choose_fields
 from ercohort.nuclei_layer import NucleiLayer
 from ercohort.region_layer import draw_roi, outline_tissue, roi_key
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
     from ercohort.roi import Roi
 
-__all__ = ["write_card", "write_heatmap", "write_overlay"]
-
 FIELD_UM = (100.0, 200.0)
 """Least and greatest side of an inset, µm: 200 is about half of a microscope's field at 40x. On a slide of
 less than 0.8 mm it is a quarter of the slide, so that insets show more than the overview does."""
@@ -57,7 +55,6 @@ less than 0.8 mm it is a quarter of the slide, so that insets show more than the
 PAGE_WIDTH = 2400
 GAP = 28
 CAPTION = 48
-EDGE = 2
 LARGEST, LEAST_WIDTH = 1.5, 1400
 """Pixels of the overview for one of the slide, at most, if it gets that wide: more shows nothing more."""
 
@@ -267,6 +264,5 @@ def _inset(
     page.paste(picture, corner)
     x, y = corner[0], corner[1] + side + 32
     length = page.text((x, y), field.name, 22, bold=True, room=0.52 * side)
-    percent = field.percent_positive
-    counts = f"{field.n_nuclei:,} nuclei · {percent:.{1 if 0 < percent < 10 else 0}f} % positive"
+    counts = f"{field.n_nuclei:,} nuclei · {round_percent(field.percent_positive, 1):.1f} % positive"
     page.text((x + side, y), counts, 21, colour=GREY, align="right", room=side - length - 14)

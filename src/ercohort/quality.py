@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ercohort.errors import SlideError
+from ercohort.stain_vectors import DEFAULT_VECTORS, StainVectors
 
 if TYPE_CHECKING:
     from ercohort.slide import Slide
@@ -50,6 +51,13 @@ THICK_RATIO = 4.0
 from which on tissue is thicker than a section. Between the nuclei of a single layer there is always a light
 spot; in two pale layers too, so that only dark folds are seen."""
 
+SPOT_UM = 8.0
+"""Side of such a spot, µm; those within 12 µm are it and its eight neighbours."""
+
+COARSEST_UM = 12.0
+"""Scale of the picture, µm per pixel, above which neither ink nor thickness is told: its pixels mix nuclei
+with what lies between them."""
+
 PALE_DAB = 0.2
 """DAB optical density (QuPath's 1+) below which a pixel's haematoxylin is that of the counterstain."""
 
@@ -78,9 +86,11 @@ class QualityRecord:
     patches
         Patches of tissue with enough contrast, in the order they were read.
     pen_share
-        Share of tissue (and what was taken for it) with the colours of ink: blue, green, red, black.
+        Share of tissue (and what was taken for it) with the colours of ink: blue, green, red, black; None
+        also where the picture is coarser than `COARSEST_UM`.
     thick_share
-        Share of tissue where even the lightest spot within 12 µm is dark (`THICK_OD`, `THICK_RATIO`).
+        Share of tissue where even the lightest spot within 12 µm is dark (`THICK_OD`, `THICK_RATIO`); None as
+        for `pen_share`.
     hematoxylin_od
         98th percentile of the haematoxylin optical density in tissue that is not brown: its nuclei.
     dab_od
@@ -98,20 +108,28 @@ class QualityRecord:
     clipped_share: float | None
 
 
-def measure_quality(slide: Slide, tissue: Tissue) -> QualityRecord:
+def measure_quality(slide: Slide, tissue: Tissue, vectors: StainVectors = DEFAULT_VECTORS) -> QualityRecord:
     """Measure a brightfield slide whose tissue was found; patches that cannot be read are left out.
 
     Memory: 3 bytes for a pixel of the picture, and 20 MB.
+
+    Parameters
+    ----------
+    slide
+        Opened.
+    tissue
+        What `tissue.find_tissue` found on it.
+    vectors
+        What optical densities are unmixed with: those of the slide's nuclei.
     """
-    pen, clean, thick_share = _scan(tissue)
-    n_tissue = int(tissue.found.sum())
+    pen_share, clean, thick_share = _scan(tissue)
     patches = list(_read_patches(slide, tissue, clean))
-    stains = _Stains(tissue.background)
+    stains = _Stains(tissue.background, vectors)
     for _, pixels, inside in patches:
         stains.add(pixels, inside)
     return QualityRecord(
         patches=tuple(_in_focus_order(patches)),
-        pen_share=_rounded(pen.sum() / n_tissue) if n_tissue else None,
+        pen_share=pen_share,
         thick_share=thick_share,
         hematoxylin_od=stains.hematoxylin_od(),
         dab_od=stains.dab_od(),
@@ -185,11 +203,13 @@ def is_ink(density: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(is_green | is_red | is_blue | is_black)
 
 
-def _scan(tissue: Tissue) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float | None]:
-    """Return where the picture shows ink, where tissue far from it, and how much of that tissue is thick.
+def _scan(tissue: Tissue) -> tuple[float | None, NDArray[np.bool_], float | None]:
+    """Return how much of the tissue is ink, where tissue far from it is, and how much of that is thick.
 
-    Both masks are (rows, cols) bool; the share is None where there is no such tissue.
+    The mask is (rows, cols) bool; a share is None where there is no such tissue, or no telling.
     """
+    if tissue.scale_um > COARSEST_UM or not tissue.found.any():
+        return None, tissue.found, None
     rows, cols = tissue.found.shape
     ink = np.zeros((rows, cols), bool)
     density = np.zeros((rows, cols), np.uint8)  # mean of the channels, in hundredths
@@ -204,11 +224,21 @@ def _scan(tissue: Tissue) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float |
     full = _cell_sums(ink, side) >= PEN_FILL * _cell_areas(ink.shape, side)
     pen = _cells_to_pixels(full, side, ink.shape) & tissue.found
     rest = tissue.found & ~_cells_to_pixels(_grown(full), side, ink.shape)  # the rims of strokes are dark
-    if not rest.any():
-        return pen, rest, None
-    lightest = _lightest(density)[rest]
+    return _rounded(pen.sum() / tissue.found.sum()), rest, _thick_share(density, rest, tissue)
+
+
+def _thick_share(density: NDArray[np.uint8], inside: NDArray[np.bool_], tissue: Tissue) -> float | None:
+    """Return how much of the tissue `inside` is thick, in spots of `SPOT_UM` however fine the picture is."""
+    side = _cell_px(tissue, SPOT_UM)
+    spots: NDArray[Any] = density
+    if side > 1:
+        area = _cell_areas(density.shape, side)
+        spots, inside = _cell_sums(density, side) / area, 2 * _cell_sums(inside, side) > area
+    lightest = _lightest(spots)[inside]
+    if not len(lightest):
+        return None
     least = max(100 * THICK_OD, THICK_RATIO * float(np.median(lightest)))
-    return pen, rest, _rounded((lightest > least).mean())
+    return _rounded((lightest > least).mean())
 
 
 def _density_of(glass: tuple[float, float, float]) -> NDArray[np.float32]:
@@ -238,10 +268,10 @@ def _cell_px(tissue: Tissue, side_um: float) -> int:
     return max(1, round(side_um / tissue.scale_um))
 
 
-def _cell_sums(mask: NDArray[np.bool_], side: int) -> NDArray[np.int64]:
-    """Count the pixels of a mask in each square of `side` pixels; the last ones may be cut off."""
-    rows = np.add.reduceat(mask, range(0, mask.shape[0], side), axis=0, dtype=np.int64)
-    return np.asarray(np.add.reduceat(rows, range(0, mask.shape[1], side), axis=1))
+def _cell_sums(values: NDArray[Any], side: int) -> NDArray[np.int64]:
+    """Add up a mask or a picture in each square of `side` pixels; the last ones may be cut off."""
+    rows = np.add.reduceat(values, range(0, values.shape[0], side), axis=0, dtype=np.int64)
+    return np.asarray(np.add.reduceat(rows, range(0, values.shape[1], side), axis=1))
 
 
 def _cells_to_pixels(cells: NDArray[np.bool_], side: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -310,12 +340,12 @@ def _in_focus_order(patches: list[_Patch]) -> Iterator[FocusPatch]:
 class _Stains:
     """Stains and clipped pixels of the tissue in all patches."""
 
-    def __init__(self, background: tuple[float, float, float]) -> None:
+    def __init__(self, background: tuple[float, float, float], vectors: StainVectors) -> None:
         from ercohort.stain import stain_matrix
 
         self._table = _density_of(background)
         self._is_stained = self._table > STAINED_OD
-        self._unmix = np.linalg.inv(stain_matrix()).astype(np.float32)
+        self._unmix = np.linalg.inv(stain_matrix(vectors)).astype(np.float32)
         self._hematoxylin: list[NDArray[np.float32]] = []
         self._dab: list[NDArray[np.float32]] = []
         self._n_clipped = self._n_stained = 0

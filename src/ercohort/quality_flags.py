@@ -153,7 +153,7 @@ def judge(numbers: Mapping[str, float | None], settings: QualitySettings, *, min
     }
 
 
-def raised(judgements: Mapping[str, Mapping[str, Any]]) -> str | None:
+def qc_flags(judgements: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Return what goes into `qc_flags`: the names of the flags that are raised, joined by `;`."""
     return ";".join(name for name, judged in judgements.items() if judged["raised"]) or None
 

@@ -78,7 +78,7 @@ SCORE_COLUMNS: tuple[str, ...] = (
 
 COHORT_COLUMNS: tuple[str, ...] = (
     "region", *SCORE_COLUMNS, "percent_od_disagrees", "tissue_mm2", "nuclei_per_mm2", "n_tiles",
-    "n_tiles_failed", "mpp", "qc_flags", "model", "backend", "precision", "version",
+    "n_tiles_failed", "mpp", "stain_vectors", "qc_flags", "model", "backend", "precision", "version",
 )  # fmt: skip
 """Columns of `cohort_er.csv` after `slide_id, status, message` and the sheet's own extra columns.
 

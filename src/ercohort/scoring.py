@@ -15,7 +15,7 @@ import polars as pl
 from ercohort.config import QualitySettings, ScoreSettings
 from ercohort.errors import Status
 from ercohort.grading import GradeCounts, allred, count_grades, grade, h_score, percent_disagreeing
-from ercohort.quality_flags import count_numbers, judge, raised
+from ercohort.quality_flags import count_numbers, judge, qc_flags
 from ercohort.schema import CLASS_COUNT, LABELS, class_names, is_negative
 
 LOW_PERCENT = 1
@@ -177,7 +177,7 @@ def summarise(
         "n_tiles": n_tiles,
         "n_tiles_failed": n_tiles_failed,
         "mpp": mpp,
-        "qc_flags": raised(judged),
+        "qc_flags": qc_flags(judged),
         **_class_columns(counts),
     }
 

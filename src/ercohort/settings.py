@@ -46,17 +46,26 @@ class QualitySettings(Settings):
     least_sharpness: float = Field(
         0.10, ge=0.0, description="A patch less sharp is out of focus: blurred by about 2 µm or more."
     )
-    out_of_focus: float | None = Field(0.25, ge=0.0, description="Most patches out of focus, a share.")
-    pen: float | None = Field(0.005, ge=0.0, description="Most tissue with the colours of ink, a share.")
-    folds: float | None = Field(0.02, ge=0.0, description="Most tissue that is dark throughout, a share.")
+    out_of_focus: float | None = Field(
+        0.25, ge=0.0, le=1.0, description="Most patches out of focus, a share."
+    )
+    pen: float | None = Field(
+        0.005, ge=0.0, le=1.0, description="Most tissue with the colours of ink, a share."
+    )
+    folds: float | None = Field(
+        0.02, ge=0.0, le=1.0, description="Most tissue that is dark throughout, a share."
+    )
     faint_counterstain: float | None = Field(
         0.06, ge=0.0, description="Least optical density of haematoxylin in the bluest nuclei."
     )
     no_dab: float | None = Field(0.20, ge=0.0, description="Least DAB density of the brownest nuclei.")
     other_stain: float | None = Field(
-        0.30, ge=0.0, description="Most nuclei that their optical density would class otherwise, a share."
+        0.30,
+        ge=0.0,
+        le=1.0,
+        description="Most nuclei that their optical density would class otherwise, a share.",
     )
-    saturated: float | None = Field(0.12, ge=0.0, description="Most stained pixels clipped, a share.")
+    saturated: float | None = Field(0.12, ge=0.0, le=1.0, description="Most stained pixels clipped, a share.")
     density_low: float | None = Field(500.0, ge=0.0, description="Least nuclei per mm² of tissue.")
     density_high: float | None = Field(20_000.0, ge=0.0, description="Most nuclei per mm² of tissue.")
     mpp_mismatch: float | None = Field(
@@ -65,7 +74,16 @@ class QualitySettings(Settings):
     low_resolution: float | None = Field(
         1.5, ge=0.0, description="Most of the slide's mpp by the detector's."
     )
-    tiles_failed: float | None = Field(0.01, ge=0.0, description="Most tiles that are unreadable, a share.")
+    tiles_failed: float | None = Field(
+        0.01, ge=0.0, le=1.0, description="Most tiles that are unreadable, a share."
+    )
+
+    @model_validator(mode="after")
+    def _densities_in_order(self) -> Self:
+        low, high = self.density_low, self.density_high
+        if low is not None and high is not None and low >= high:
+            raise ValueError(f"density_low {low:g} is not below density_high {high:g}; change one")
+        return self
 
 
 class StainSettings(Settings):

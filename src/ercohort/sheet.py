@@ -27,7 +27,7 @@ SLIDE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 REQUIRED = ("slide_id", "path")
 KNOWN = (*REQUIRED, "mpp", "roi")
-RESERVED = frozenset({"status", "message", "stain_vectors", *COHORT_COLUMNS}) - {"mpp"}
+RESERVED = frozenset({"status", "message", *COHORT_COLUMNS}) - {"mpp"}
 MAX_ID_LENGTH = 100
 MAX_PATH_LENGTH = 4000
 MAX_COLUMNS = 1000

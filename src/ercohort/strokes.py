@@ -77,23 +77,21 @@ def draw_path(
 ) -> None:
     """Draw a line through points, `cased` in white; with `dash`, dashes and gaps of that length, pixels."""
     draw = ImageDraw.Draw(picture)
-    strokes = _dashes(points, dash) if dash else [list(points)]
+    strokes = _dashes(np.asarray(points, np.float64), dash, picture.size) if dash else [list(points)]
     for fill, line in ((CASING, width + 4), (colour, width))[0 if cased else 1 :]:
         for stroke in strokes:
             draw.line(stroke, fill=fill, width=line, joint="curve")
 
 
-def _dashes(points: Sequence[tuple[float, float]], dash: float) -> list[list[tuple[float, float]]]:
-    """Cut a line into dashes; corners stay in them."""
-    path = np.asarray(points, np.float64)
+def _dashes(path: NDArray[np.float64], dash: float, size: tuple[int, int]) -> list[list[tuple[float, float]]]:
+    """Cut a line into dashes; corners stay in them. Those far outside a picture of this size are left out."""
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
-    strokes = []
-    for start in np.arange(0, along[-1], 2 * dash):
-        end = min(start + dash, along[-1])
-        within = (along > start) & (along < end)
-        ends = [
-            (float(np.interp(at, along, path[:, 0])), float(np.interp(at, along, path[:, 1])))
-            for at in (start, end)
-        ]
-        strokes.append([ends[0], *map(tuple, path[within].tolist()), ends[1]])
-    return strokes
+    starts = np.arange(0, along[-1], 2 * dash)
+    ends = np.minimum(starts + dash, along[-1])
+    first, last = (np.stack([np.interp(at, along, axis) for axis in path.T], axis=1) for at in (starts, ends))
+    near = ((first > -2 * dash) & (first < np.array(size) + 2 * dash)).all(axis=1)
+    low, high = np.searchsorted(along, starts, "right"), np.searchsorted(along, ends, "left")
+    return [
+        [tuple(point) for point in (first[k], *path[low[k] : high[k]], last[k])]
+        for k in np.flatnonzero(near).tolist()
+    ]

@@ -202,6 +202,13 @@ def test_objects_in_objects_in_objects(tmp_path: Path) -> None:
     assert_refused(tmp_path / "s.geojson", "deep in one another")
 
 
+@pytest.mark.parametrize("depth", [1, 600, 5_000])
+def test_a_number_that_is_none_deep_inside(tmp_path: Path, depth: int) -> None:
+    inner = json.dumps(feature(1, box(0, 0, 9), "Positive") | {"extra": 0.5})
+    (tmp_path / "s.geojson").write_text(inner.replace("0.5", "[" * depth + "NaN" + "]" * depth))
+    assert_refused(tmp_path / "s.geojson", "s.geojson")
+
+
 @fuzz
 @given(st.integers(1, 20_000), st.sampled_from([0.0, 1e-9, 1e300, 1e16]))
 def test_outlines_of_many_points(tmp_path: Path, n: int, scale: float) -> None:

@@ -139,6 +139,84 @@ def test_a_cohort_is_imported_once(groovy, tmp_path, sheet, results):
     assert again[0]["properties"]["classification"]["name"] == "Positive"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffslide_id\tpath\nS1\t/slides/a.svs\n",  # as spreadsheets save it
+        'slide_id\tpath\n"S1"\t"/slides/a.svs"\n',
+        "path\tblock\tslide_id\r\n/slides/a.svs\t\tS1\r\n",
+        "slide_id\tpath\nS1\t/elsewhere/a.svs\n",  # the slides were moved since
+        "slide_id\tpath\na.svs\t/slides/a.tiff\nS1\t/slides/a.svs\n",  # the whole path decides
+    ],
+)
+def test_a_row_of_the_sheet_is_found_however_it_was_written(groovy, tmp_path, results, text):
+    sheet = tmp_path / "samples.tsv"
+    sheet.write_text(text, newline="")
+    project = write_project(tmp_path / "project.json", a=[])
+    assert "3 nuclei of S1" in groovy("import_cohort.groovy", project, results, sheet)
+
+
+def test_a_folder_of_dicom_files_is_found_by_its_name(groovy, tmp_path, results):
+    sheet = tmp_path / "samples.tsv"
+    sheet.write_text("slide_id\tpath\nS1\t/slides/case\n")
+    project = tmp_path / "project.json"
+    image = {"name": "00001", "uri": "file:/slides/case/00001.dcm", "objects": []}
+    project.write_text(json.dumps({"images": [image]}))
+    assert "3 nuclei of S1" in groovy("import_cohort.groovy", project, results, sheet)
+
+
+def test_an_image_that_several_rows_name_is_left_as_it_is(groovy, tmp_path, results):
+    sheet = tmp_path / "samples.tsv"
+    sheet.write_text("slide_id\tpath\nS1\t/one/a.svs\nS2\t/two/a.svs\n")
+    project = write_project(tmp_path / "project.json", a=[])
+    said = groovy("import_cohort.groovy", project, results, sheet)
+    assert "a.svs: several rows of the sheet name this file; left as it is" in said
+    assert images(project)[0]["objects"] == []
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.groovy")))
+def test_a_file_that_is_no_sheet_is_refused(groovy, tmp_path, results, script):
+    sheet = tmp_path / "samples.tsv"
+    sheet.write_text("slide;file\nS1;/slides/a.svs\n")
+    project = write_project(tmp_path / "project.json", a=[])
+    given = (results, sheet) if script == "import_cohort.groovy" else (sheet, tmp_path / "out")
+    said = groovy(script, project, *given, fails=True)
+    assert "has no columns slide_id and path" in said
+
+
+def test_the_scripts_agree_on_what_they_share():
+    """QuPath runs one file at a time, so each has its own copy."""
+    texts = [path.read_text() for path in sorted(SCRIPTS.glob("*.groovy"))]
+    for name in ("readSheet", "findRows"):
+        copies = {text[text.index(f"def {name} = ") :].split("\n}\n")[0] for text in texts}
+        assert len(texts) == 3
+        assert len(copies) == 1
+
+
+def open_in_the_viewer(project: Path, number: int) -> None:
+    found = images(project)
+    found[number]["open"] = True
+    project.write_text(json.dumps({"images": found}))
+
+
+def test_the_image_in_the_viewer_gets_its_results_too(groovy, tmp_path, sheet, results):
+    project = write_project(tmp_path / "project.json", a=[drawn(9, square(0, 0, 50), "Tumor")], b=[])
+    open_in_the_viewer(project, 0)
+    assert "3 nuclei of S1" in groovy("import_cohort.groovy", project, results, sheet)
+    objects = images(project)[0]["objects"]
+    assert [feature["properties"]["objectType"] for feature in objects] == ["annotation", *["detection"] * 3]
+
+
+def test_regions_of_the_image_in_the_viewer_are_those_that_it_shows(groovy, tmp_path, sheet):
+    project = write_project(tmp_path / "project.json", a=[], b=[])
+    found = images(project)
+    found[0] |= {"open": True, "unsaved": [drawn(1, square(10, 20, 300), "Tumor")]}
+    project.write_text(json.dumps({"images": found}))
+    groovy("export_regions.groovy", project, sheet, tmp_path / "regions")
+    roi = read_roi(tmp_path / "regions" / "S1.geojson", info=SLIDE, settings=RegionSettings())
+    assert roi.names == ("tumour",)
+
+
 def test_results_in_another_frame_are_refused(groovy, tmp_path, sheet, results):
     (results / "run.json").write_text('{"config": {"geojson": {"frame": "slide"}}}')
     project = write_project(tmp_path / "project.json", a=[])

@@ -205,6 +205,11 @@ def test_a_rounded_percentage_stays_on_its_side_of_the_cut_offs(exact, rounded):
     assert round_percent(exact) == rounded
 
 
+@pytest.mark.parametrize(("exact", "rounded"), [(9.96, 9.9), (0.96, 0.9), (10.04, 10.1), (10.0, 10.0)])
+def test_one_decimal_stays_on_its_side_too(exact, rounded):
+    assert f"{round_percent(exact, 1):.1f}" == f"{rounded:.1f}"
+
+
 @given(st.floats(0, 100))
 def test_rounding_never_contradicts_the_category(percent):
     rounded = round_percent(percent)

@@ -255,6 +255,8 @@ def test_points_that_are_degrees(tmp_path):
         for k, place in enumerate(places)
     ]
     assert "degrees, not pixels" in problems(tmp_path, collection(nuclei))[0]
+    framed = collection(nuclei) | {"coordinate_frame": {"width": 200, "height": 100}}
+    assert check(tmp_path, framed).n_features == 4  # whoever states a size writes pixels
     small = [[12.5, 30.25], [40.75, 8.0], [90.5, 77.5]]  # a small picture
     for nucleus, place in zip(nuclei, small, strict=False):
         nucleus["geometry"]["coordinates"] = place

@@ -9,7 +9,7 @@ from PIL import Image
 from ercohort import pictures
 from ercohort.canvas import PERCENT_RAMP, TISSUE, colour_ramp, font, key_lines, nice_length, score_lines, wrap
 from ercohort.geojson import COLOURS, class_colours
-from ercohort.heatmap import FEW_NUCLEI, HATCH
+from ercohort.heatmap import FEW_NUCLEI, HATCH, write_heatmap
 from ercohort.hotspots import choose_fields, count_bins
 from ercohort.schema import LABELS, NEGATIVE, POSITIVE
 from tests.grey_slide import SCORED, GreySlide, row, table
@@ -18,7 +18,7 @@ from tests.grey_slide import SCORED, GreySlide, row, table
 def draw(tmp_path, slide, nuclei, mask=None, values=SCORED):
     mask = np.zeros((30, 40), bool) if mask is None else mask
     pictures.write_overlay(tmp_path / "overlay.png", slide=slide, nuclei=nuclei, mask=mask, row=values)
-    pictures.write_heatmap(tmp_path / "heatmap.png", info=slide.info, nuclei=nuclei, mask=mask, row=values)
+    write_heatmap(tmp_path / "heatmap.png", info=slide.info, nuclei=nuclei, mask=mask, row=values)
     return np.asarray(Image.open(tmp_path / "overlay.png")), np.asarray(Image.open(tmp_path / "heatmap.png"))
 
 

@@ -17,12 +17,13 @@ from ercohort import quality
 from ercohort.config import QualitySettings, ScoreSettings, TissueSettings
 from ercohort.errors import SlideError, Status
 from ercohort.quality import QualityRecord, is_ink, measure_quality, sharpness
-from ercohort.quality_flags import judge_slide, raised
+from ercohort.quality_flags import judge_slide, qc_flags
 from ercohort.record import SlideRecord
 from ercohort.simulate.look import random_look
 from ercohort.simulate.render import render_block
 from ercohort.simulate.scene import random_scene
 from ercohort.slide import open_slide
+from ercohort.stain_vectors import DAB, DEFAULT_VECTORS, HEMATOXYLIN
 from ercohort.steps.tissue import mask_tissue
 from ercohort.tissue import find_tissue
 from tests import slides
@@ -41,15 +42,15 @@ def picture() -> slides.Array:
     return render()
 
 
-Measure = Callable[[slides.Array], QualityRecord]
+Measure = Callable[..., QualityRecord]
 
 
 @pytest.fixture
 def measure(tmp_path: Path) -> Measure:
-    def run(picture: slides.Array) -> QualityRecord:
+    def run(picture: slides.Array, mpp: float = 8.0) -> QualityRecord:
         path = slides.write_pyramid(tmp_path / "a.tiff", picture, MPP)
         with open_slide(path) as slide:
-            return measure_quality(slide, find_tissue(slide, TissueSettings()))
+            return measure_quality(slide, find_tissue(slide, TissueSettings(mpp=mpp)))
 
     return run
 
@@ -58,7 +59,7 @@ def flags(record: QualityRecord) -> str | None:
     """Return the flags of a slide on which nothing was counted."""
     slide = SlideRecord("a", "a.tiff", Status.OK, quality=record)
     row = {"n_tiles": 10, "n_tiles_failed": 0}
-    return raised(
+    return qc_flags(
         judge_slide(slide, row, None, QualitySettings(), ScoreSettings(), detector_mpp=0.5, n_dropped=0)
     )
 
@@ -301,3 +302,25 @@ def test_the_tissue_step_notes_what_it_measured(
     path = str(tmp_path / "a.tiff")
     mask_tissue(slide_id="a", path=path, readable=path, mpp=None, settings=TissueSettings(), folder=tmp_path)
     assert SlideRecord.read(tmp_path / "slide.json").quality == expected
+
+
+@pytest.mark.parametrize("mpp", [1.0, 2.0, 4.0, 8.0, 10.0])
+def test_thickness_is_the_same_at_every_scale_of_the_mask(measure, picture, mpp):
+    sound, fold = measure(picture, mpp).thick_share, measure(folded(picture, 5), mpp).thick_share
+    assert sound < 0.01
+    assert fold == pytest.approx(measure(folded(picture, 5)).thick_share, rel=0.35)
+    assert fold > 0.03
+
+
+def test_a_mask_too_coarse_to_tell_ink_and_folds_from_nuclei_says_nothing(measure, picture):
+    found = measure(folded(stroke(picture, BLACK), 5), 32.0)
+    assert (found.pen_share, found.thick_share) == (None, None)
+    assert found.patches
+
+
+def test_the_counterstain_is_measured_with_the_vectors_of_the_slide(measure, picture, tmp_path):
+    with open_slide(slides.write_pyramid(tmp_path / "b.tiff", picture, MPP)) as slide:
+        tissue = find_tissue(slide, TissueSettings())
+        swapped = replace(DEFAULT_VECTORS, hematoxylin=DAB, dab=HEMATOXYLIN, source="estimate")
+        other = measure_quality(slide, tissue, swapped)
+    assert other.dab_od > 1.3 * measure(picture).dab_od or other.dab_od < 0.7 * measure(picture).dab_od

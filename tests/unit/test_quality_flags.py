@@ -12,7 +12,7 @@ import pytest
 from ercohort.config import QualitySettings, ScoreSettings
 from ercohort.errors import Status
 from ercohort.quality import FocusPatch, QualityRecord
-from ercohort.quality_flags import FLAGS, explain, judge, judge_slide, raised
+from ercohort.quality_flags import FLAGS, explain, judge, judge_slide, qc_flags
 from ercohort.record import SlideRecord, TissueRecord
 from ercohort.slide import SlideInfo
 
@@ -45,7 +45,7 @@ def flags(
         ScoreSettings(), detector_mpp=0.5, n_dropped=n_dropped,
     )  # fmt: skip
     assert list(judged) == [flag.name for flag in FLAGS]
-    return raised(judged)
+    return qc_flags(judged)
 
 
 def blurred(n: int) -> tuple[FocusPatch, ...]:

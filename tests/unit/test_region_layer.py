@@ -8,6 +8,7 @@ from PIL import Image
 from ercohort.canvas import APART, DENSITY_RAMP, INK, LEFT_OUT, PERCENT_RAMP, REGION, REGION_EDGE, colour_ramp
 from ercohort.region_layer import draw_roi, outline_tissue, roi_key
 from ercohort.roi import make_roi
+from ercohort.strokes import _dashes
 from tests.colour_vision import VISION, least_distance
 
 SIZE = (4000, 3000)
@@ -75,3 +76,26 @@ def test_the_steps_of_the_heatmap_are_told_apart_with_any_colour_blindness(visio
     for ramp, least in ((PERCENT_RAMP, 28), (DENSITY_RAMP, 15)):
         steps = colour_ramp(np.linspace(0, 1, 5), ramp).tolist()
         assert least_distance(steps, vision) > least
+
+
+def ragged(n):
+    """Give a ring of n corners as a brush draws it, far larger than a picture."""
+    angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
+    radius = 50_000 + np.random.default_rng(0).uniform(-40, 40, n)
+    return np.column_stack([radius * np.cos(angle) - 49_500, radius * np.sin(angle) + 320])
+
+
+def test_of_a_large_outline_only_the_dashes_of_the_picture_are_drawn():
+    path = ragged(40_000)
+    strokes = _dashes(path, 16, (640, 640))
+    assert 10 < len(strokes) < 200
+    whole = _dashes(path, 16, (10**6, 10**6))
+    assert len(whole) > 2 * len(strokes)
+    near = [s for s in whole if any(-16 <= x <= 656 and -16 <= y <= 656 for x, y in s)]
+    assert near
+    assert all(stroke in strokes for stroke in near)
+
+
+def test_dashes_keep_their_length_and_their_corners():
+    strokes = _dashes(np.array([[0.0, 0], [25, 0], [25, 30]]), 10, (100, 100))
+    assert strokes == [[(0, 0), (10, 0)], [(20, 0), (25, 0), (25, 5)], [(25, 15), (25, 25)]]

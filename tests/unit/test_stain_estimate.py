@@ -11,15 +11,24 @@ import polars as pl
 import pytest
 
 from ercohort.config import Config, StainSettings, TissueSettings
+from ercohort.errors import SlideError, Status
 from ercohort.record import SlideRecord
 from ercohort.run import run_slide
 from ercohort.simulate.look import SlideLook, random_look
 from ercohort.simulate.render import render_block
 from ercohort.simulate.scene import random_scene
+from ercohort.slide import open_slide
 from ercohort.stain import measure, stain_matrix
-from ercohort.stain_estimate import ImplausibleError, degrees_between, vectors_of
+from ercohort.stain_estimate import (
+    MAX_FAILED,
+    ImplausibleError,
+    degrees_between,
+    estimate_vectors,
+    vectors_of,
+)
 from ercohort.stain_vectors import DAB, DEFAULT_VECTORS, HEMATOXYLIN, StainVectors
 from ercohort.steps.tissue import mask_tissue
+from ercohort.tissue import find_tissue
 from tests.slides import write_pyramid
 from tests.tiny_onnx import write_detector
 
@@ -122,6 +131,28 @@ def test_slide_json_holds_the_vectors_and_where_they_come_from(slides, tmp_path)
     assert "too little DAB" in without.message
 
 
+def test_a_damaged_slide_does_not_keep_its_reader_busy(slides):
+    with open_slide(slides / "other.tif", mpp=1.0) as slide:
+        tissue = find_tissue(slide, TissueSettings())
+        tried = []
+
+        def fail(*place, **more):
+            tried.append(place)
+            raise SlideError(Status.UNREADABLE, "damaged")
+
+        slide.read = fail
+        found = estimate_vectors(slide, tissue)
+    assert len(tried) == MAX_FAILED
+    assert (found.source, found.message) == ("default", "no window of the tissue could be read")
+
+
+def test_what_the_margin_and_damage_add_to_the_mask_is_not_sampled(slides):
+    with open_slide(slides / "other.tif", mpp=1.0) as slide:
+        tissue = find_tissue(slide, TissueSettings(margin_um=0))
+        everywhere = replace(tissue, mask=np.ones_like(tissue.mask))
+        assert estimate_vectors(slide, everywhere) == estimate_vectors(slide, tissue)
+
+
 def test_a_record_of_an_earlier_version_has_the_default_vectors(slides, tmp_path):
     find(slides, "other", tmp_path, "default")
     values = json.loads((tmp_path / "slide.json").read_text())
@@ -140,7 +171,7 @@ def test_nuclei_are_measured_with_them_and_the_table_says_so(slides, tmp_path):
         )
         rows[vectors] = made.row
         density[vectors] = pl.read_parquet(made.folder / "nuclei.parquet").select("dab_od", "hematoxylin_od")
-    assert "stain_vectors" not in rows["default"]
+    assert rows["default"]["stain_vectors"] == "default"
     assert rows["estimate"]["stain_vectors"].startswith("estimate: haematoxylin 0.")
     assert rows["estimate"]["n_nuclei"] == rows["default"]["n_nuclei"] > 0
     assert not np.allclose(density["default"].to_numpy(), density["estimate"].to_numpy(), atol=0.01)

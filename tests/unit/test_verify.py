@@ -320,3 +320,11 @@ def test_nuclei_of_regions_that_do_not_count_are_no_problem(finished, results, t
     write_table_of(results, config)
     collect(results, SLIDES)
     assert verify_results(results).problems == []
+
+    # An edited summary is named, and not the nuclei that its row cannot be compared with any more.
+    summary = made.folder / "summary.json"
+    summary.write_text(summary.read_text().replace('"n_tiles_failed": 0', '"n_tiles_failed": 1'))
+    accused = "\n".join(verify_results(results).problems)
+    assert str(summary) in accused
+    assert "nuclei.parquet" not in accused
+    assert "nuclei.geojson.zip" not in accused

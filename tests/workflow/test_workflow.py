@@ -278,7 +278,7 @@ def test_one_slide_by_hand_gives_the_same_nuclei(cohort, slides, tmp_path):
 
 
 def test_snakemake_looks_for_work_when_a_job_ends_and_not_each_second_for_every_job_before(cohort):
-    """Its default limit of jobs a second (9.27) does that; a limit that the user gives is kept."""
+    """Its default limit of jobs a second (9.27) does that."""
     folder, _ = cohort
     draw = ("--verbose", "--forcerun", "geojson_overlay", "--cores", "1")
     done = folder.snakemake(*draw)

@@ -21,7 +21,7 @@ def begin():
     except ErcohortError as error:
         raise SystemExit(f"ercohort: {error}") from None
     set_retries()
-    wake_for_a_reason()
+    drop_default_job_limit()
     gone.note_absent(SAMPLES.values(), ABSENT)
     print(*filter(None, [warning, backend_line()]), sep="\n", flush=True)
 
@@ -39,8 +39,8 @@ def set_retries():
         )
 
 
-def wake_for_a_reason():
-    """Take away Snakemake's default limit of jobs a second, but not one that the user gave.
+def drop_default_job_limit():
+    """Take away Snakemake's default limit of jobs a second (100 in 1 s); any other that was given is kept.
 
     Snakemake 9.27 keeps the limit by timers that start themselves again, one more for each job: after some
     hundred jobs it looks for work without a pause, on a core that the slides could use.

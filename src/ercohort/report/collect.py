@@ -36,14 +36,16 @@ COHORT_FILES = {
     "cohort_er.csv": "one row for each slide",
     "cohort_er.parquet": "the same for programs",
     "cohort_er_regions.csv": "one row for each region",
+    "cohort_er_regions.parquet": "the same for programs",
     "cohort_er_by_group.csv": "slides of a patient or group pooled",
+    "cohort_er_by_group.parquet": "the same for programs",
     "timings.csv": "how long each slide took",
     "run.json": "how the table was made",
 }
 
 PICTURE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.(jpg|png)")
 
-HOW_IT_WAS_MADE = ("model", "backend", "precision", "version")
+HOW_IT_WAS_MADE = ("model", "backend", "precision", "stain_vectors", "version")
 
 
 def collect_report(results: Path, sheet: Sequence[Mapping[str, str]]) -> dict[str, Any]:

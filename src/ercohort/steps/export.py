@@ -69,6 +69,7 @@ def _never_opened(path: str) -> SlideInfo:
 
 
 PICTURES = ("overlay.jpg", "heatmap.png", "fields.jpg", "od_histogram.png")
+"""What is drawn of every slide."""
 
 
 def draw_pictures(
@@ -94,6 +95,7 @@ def draw_pictures(
     """
     from ercohort import pictures
     from ercohort.field_strip import write_fields
+    from ercohort.heatmap import write_heatmap
     from ercohort.od_histogram import write_od_histogram
     from ercohort.slide.guarded import open_reader
     from ercohort.tissue import load_tissue_mask
@@ -115,7 +117,7 @@ def draw_pictures(
         pictures.write_overlay(overlay, slide=pixels, nuclei=nuclei, mask=mask, row=row, roi=roi)
         tiles = pl.read_parquet(folder / "tiles.parquet")
         write_fields(fields, slide=pixels, nuclei=nuclei, tiles=tiles, mask=mask, row=row, roi=roi)
-    pictures.write_heatmap(heatmap, info=slide.info, nuclei=nuclei, mask=mask, row=row)
+    write_heatmap(heatmap, info=slide.info, nuclei=nuclei, mask=mask, row=row)
     write_od_histogram(
         histogram, nuclei=nuclei, row=row, scores=scores or ScoreSettings(), min_dab_od=min_dab_od
     )

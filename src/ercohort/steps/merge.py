@@ -15,7 +15,6 @@ from ercohort.config import DetectSettings, QualitySettings, ScoreSettings
 from ercohort.errors import Status
 from ercohort.files import atomic_path, read_json, write_json, write_table
 from ercohort.record import SlideRecord, slide_trouble
-from ercohort.stain_vectors import DEFAULT_VECTORS
 
 if TYPE_CHECKING:
     from ercohort.slide_score import RegionChoice
@@ -40,7 +39,7 @@ def merge_slide(
     raised.
     """
     from ercohort.merge import merge_shards, pale_to_negative
-    from ercohort.quality_flags import judge_slide, raised
+    from ercohort.quality_flags import judge_slide, qc_flags
     from ercohort.slide_score import RegionChoice, score_slide
 
     scores, quality = scores or ScoreSettings(), quality or QualitySettings()
@@ -93,7 +92,7 @@ def merge_slide(
     row = {
         "slide_id": slide.slide_id,
         **score,
-        "qc_flags": raised(judged),
+        "qc_flags": qc_flags(judged),
         **_stain_column(slide),
         **_how_it_was_made(shards),
         "version": __version__,
@@ -117,10 +116,8 @@ def merge_slide(
 
 
 def _stain_column(slide: SlideRecord) -> dict[str, str]:
-    """Say with which stain vectors the optical densities were measured, unless nobody asked for others."""
-    if slide.tissue is None or slide.tissue.stain == DEFAULT_VECTORS:
-        return {}
-    return {"stain_vectors": slide.tissue.stain.summary()}
+    """Say with which stain vectors the optical densities were measured."""
+    return {} if slide.tissue is None else {"stain_vectors": slide.tissue.stain.summary()}
 
 
 def _write_failed_tiles(folder: Path, failed: list[list[Any]]) -> None:

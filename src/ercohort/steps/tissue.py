@@ -109,9 +109,9 @@ def mask_tissue(
             check_pixels(slide)
             record = replace(record, info=slide.info)
             found = tissue.find_tissue(slide, settings)
-            if found.found.any():
-                record = replace(record, quality=measure_quality(slide, found))
             vectors = _vectors(slide, found, stain or StainSettings())
+            if found.found.any():
+                record = replace(record, quality=measure_quality(slide, found, vectors))
         measured = TissueRecord(
             found.downsample_x, found.downsample_y, found.background, found.area_mm2, vectors
         )

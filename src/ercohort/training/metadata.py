@@ -31,7 +31,7 @@ def save_detector(model: Any, output: str | os.PathLike[str], metadata: Mapping[
     """
     import onnx
 
-    model = onnx.load(str(model)) if isinstance(model, Path) else model
+    model = onnx.load(os.fspath(model)) if isinstance(model, str | os.PathLike) else model
     del model.metadata_props[:]  # ultralytics' own hold a date, so that no two exports would be equal
     for key, value in metadata.items():
         entry = model.metadata_props.add()

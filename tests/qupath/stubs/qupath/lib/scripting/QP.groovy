@@ -14,7 +14,10 @@ class QP {
         if (project == null && System.getProperty('stub.project')) {
             project = Project.read(new File(System.getProperty('stub.project')))
             def open = project.imageList.find { it.image.open }
-            if (open != null) current = open.opened = open.readImageData()
+            if (open != null) {
+                current = open.opened = open.readImageData()
+                current.hierarchy.addObjects(open.image.unsaved.collect { new PathObject(feature: it) })
+            }
         }
         project
     }
