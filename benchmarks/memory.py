@@ -192,7 +192,7 @@ def requests() -> dict[str, int]:
     """Return the mem_mb that each rule asks for without a GPU."""
     text = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     found = re.findall(r"^rule (\w+):((?:(?!^rule ).)*)", text, re.MULTILINE | re.DOTALL)
-    asked = {rule: re.search(r"mem_mb=(\w+)", body) for rule, body in found}
+    asked = {rule: re.search(r"mem_mb=(?:reader_mb\()?(\w+)", body) for rule, body in found}
     return {rule: ENGINE_MB if mb[1] == "engine_mb" else int(mb[1]) for rule, mb in asked.items() if mb}
 
 

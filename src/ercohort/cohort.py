@@ -118,18 +118,19 @@ def parquet_beside(path: str | PathLike[str]) -> Path:
 def _write(path: str | PathLike[str], table: pl.DataFrame) -> None:
     """Write a table for people and, beside it, the same for programs: typed, with text as it was given."""
     with atomic_path(path) as temporary:
-        _safe(table).write_csv(temporary)
+        safe_csv(table).write_csv(temporary)
     write_table(parquet_beside(path), table, dict(table.schema))
 
 
 def table_cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str | None]]:
     """Return the cells that `write_cohort` writes, as `read_cohort` reads them but for `borderline`."""
     written = io.BytesIO()
-    _safe(make_table(rows)).write_csv(written)
+    safe_csv(make_table(rows)).write_csv(written)
     return pl.read_csv(written.getvalue(), infer_schema=False).rows(named=True)
 
 
-def _safe(table: pl.DataFrame) -> pl.DataFrame:
+def safe_csv(table: pl.DataFrame) -> pl.DataFrame:
+    """Return a table whose text cannot act in a spreadsheet (`inert.safe_text`), to be written as CSV."""
     text = [name for name, dtype in table.schema.items() if dtype == pl.String]
     safe = table.with_columns(pl.col(text).map_elements(safe_text, return_dtype=pl.String))
     return safe.rename({name: safe_text(name) for name in table.columns})

@@ -1,4 +1,4 @@
-"""Slides whose results are there while their file is not: a share that is not mounted, an archive.
+"""Results whose slide, or file of regions, is not there: a share that is not mounted, an archive.
 
 What was finished stays: a file that is gone makes a slide `missing` only where it has no results yet.
 """
@@ -6,29 +6,30 @@ What was finished stays: a file that is gone makes a slide `missing` only where 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ercohort.errors import Status
+from ercohort.errors import MachineError
 from ercohort.files import read_json, write_json
 from ercohort.sheet import Sample
-from ercohort.slide.fingerprint import fingerprint
+from ercohort.slide.fingerprint import content_hash, fingerprint
 
 
 @dataclass(frozen=True)
 class Source:
-    """The file of a slide, as the steps are given it.
+    """A file of the sheet, as the steps are given it.
 
     Parameters
     ----------
     path
         The file.
     fingerprint
-        `slide.fingerprint` of it; of a file that is gone, that of the results; None where neither is known.
+        What changes with it; of a file that is gone or closed to this user, that of the results; None where
+        neither is known.
     is_kept
-        Whether the file is gone and the results of it are kept.
+        Whether the file cannot be read and the results of it are kept.
     """
 
     path: str
@@ -37,7 +38,7 @@ class Source:
 
 
 def find_source(sample: Sample, folder: Path) -> Source:
-    """Look at a slide's file, and where it is gone, at its results.
+    """Look at a slide's file, and where it cannot be read, at its results.
 
     Parameters
     ----------
@@ -47,41 +48,87 @@ def find_source(sample: Sample, folder: Path) -> Source:
         Its results.
     """
     now = fingerprint(sample.path)
-    if now is not None or os.path.lexists(sample.path) or not is_finished(folder):
+    if now is not None:
         return Source(sample.path, now)
-    # Not of slide.json: that is removed before the step that makes it, also where the step then refuses.
-    record = _read(folder / "summary.json").get("slide", {})
-    made_of = str(record.get("path", ""))
-    # Once the file is gone, the sheet's reader cannot tell any more that it lay beside the sheet.
-    same = made_of == sample.path or made_of.endswith(f"{os.sep}{sample.path}")
-    if same and record.get("fingerprint"):
-        return Source(made_of, record["fingerprint"], is_kept=True)
-    return Source(sample.path, "not there, but there are results", is_kept=True)
+    made_of = _made_of(folder)
+    if not made_of.get("fingerprint"):
+        return Source(sample.path, None)
+    before = _same_file(made_of, sample.path)
+    if before is None:
+        return Source(sample.path, "not there, but there are results", is_kept=True)
+    return Source(before, made_of["fingerprint"], is_kept=True)
 
 
-def is_finished(folder: Path) -> bool:
-    """Tell whether a slide has results that were made of its file."""
-    status = _read(folder / "summary.json").get("row", {}).get("status")
-    return status is not None and status != Status.MISSING
+def find_regions(sample: Sample, folder: Path) -> Source | None:
+    """Look at the file of a slide's regions, and where it cannot be read, at the slide's results.
+
+    Returns
+    -------
+    None where the sheet names no such file.
+    """
+    if sample.roi is None:
+        return None
+    now = content_hash(sample.roi)
+    if now is not None:
+        return Source(sample.roi, now)
+    made_of = _made_of(folder).get("regions")
+    made_of = made_of if isinstance(made_of, dict) else {}
+    before = _same_file(made_of, sample.roi)
+    if before is None or not made_of.get("fingerprint"):
+        return Source(sample.roi, None)  # the sheet names another file than before: that is no file at all
+    return Source(before, made_of["fingerprint"], is_kept=True)
 
 
-def note_absent(samples: Iterable[Sample], file: Path) -> None:
-    """Write down, for the jobs of a run, which slides it does not see; before the first of them."""
-    write_json(file, [sample.slide_id for sample in samples if not os.path.lexists(sample.path)])
+def _made_of(folder: Path) -> dict[str, Any]:
+    """Return which files the results of a slide were made of.
+
+    Not of slide.json: that is removed before the step that makes it, also where the step then refuses.
+    """
+    found = _read(folder / "summary.json").get("slide")
+    return found if isinstance(found, dict) else {}
 
 
-def is_seen_by_run(slide_id: str, file: Path) -> bool:
-    """Tell a job, perhaps on another machine, whether its run sees a slide; False where that is not known.
+def _same_file(made_of: Mapping[str, Any], path: str) -> str | None:
+    """Return the path of before if it is that of the sheet.
+
+    Once the file is gone, the sheet's reader cannot tell any more that it lay beside the sheet.
+    """
+    before = str(made_of.get("path", ""))
+    return before if before == path or before.endswith(f"{os.sep}{path}") else None
+
+
+Kind = Literal["slides", "regions"]
+
+
+def note_absent(absent: Mapping[Kind, Iterable[str]], file: Path) -> None:
+    """Write down, for the jobs of a run, which files it does not see; before the first of them.
+
+    Parameters
+    ----------
+    absent
+        Ids of the slides of which the run sees no file of that kind.
+    """
+    write_json(file, {kind: list(ids) for kind, ids in absent.items()})
+
+
+def is_seen_by_run(slide_id: str, file: Path, kind: Kind = "slides") -> bool:
+    """Tell a job, perhaps on another machine, whether its run sees a file; False where that is not known.
 
     Parameters
     ----------
     file
         What `note_absent` wrote.
     """
-    try:
-        return slide_id not in read_json(file)
-    except (OSError, ValueError):
-        return False
+    absent = _read(file).get(kind)
+    return isinstance(absent, list) and slide_id not in absent
+
+
+def gone_error(path: str, to_give_it_up: str) -> MachineError:
+    """Return the error about a file that was expected: its absence is no status, and replaces no results."""
+    return MachineError(
+        f"{path}: it was there before, and is gone or closed to this user; mount its share or put it back, "
+        f"and run the same command again; to give it up, {to_give_it_up}"
+    )
 
 
 def kept_line(kept: list[str]) -> str:
@@ -90,8 +137,9 @@ def kept_line(kept: list[str]) -> str:
         return ""
     shown = ", ".join(kept[:5]) + (f" and {len(kept) - 5} more" if len(kept) > 5 else "")
     return (
-        f"{len(kept)} finished slides are not there now, and their results are kept: {shown}; "
-        "to change that, mount their share, or take their rows out of the sheet"
+        f"{len(kept)} finished slides are not there now (or their regions, or this user may not read them), "
+        f"and their results are kept: {shown}; to change that, mount their share, or take their rows out of "
+        "the sheet"
     )
 
 

@@ -39,6 +39,11 @@ EXCLUDE = "exclude"
 MAX_NAME = 60
 MAX_REGIONS = 100
 
+MAX_CROSSINGS = 20_000
+"""Places where an outline may cross itself: repairing takes a second and 100 MB then, and grows faster than
+their number. A hand that slipped makes a few."""
+
+_MOST_PAIRS = 2_000_000
 _ELLIPSE = np.stack([np.cos(turn := np.linspace(0, 2 * np.pi, 128, endpoint=False)), np.sin(turn)], axis=1)
 
 
@@ -116,7 +121,8 @@ class _Reader:
 
     def _take(self, feature: Feature, properties: Properties, where: str) -> None:
         name = self._region(": ".join(class_path(bytes(properties.classification), where)), where)
-        parts = [shape for shape in map(self._valid, _polygons(feature.geometry)) if shape.area > 0]
+        valid = (self._valid(polygon, where) for polygon in _polygons(feature.geometry))
+        parts = [shape for shape in valid if shape.area > 0]
         if not parts:
             self.passed_over += 1
             return
@@ -138,9 +144,11 @@ class _Reader:
             )
         return region
 
-    def _valid(self, polygon: shapely.Polygon) -> shapely.Geometry:
+    def _valid(self, polygon: shapely.Polygon, where: str) -> shapely.Geometry:
         if polygon.is_valid:
             return polygon
+        if _crosses_more_often(polygon, MAX_CROSSINGS):
+            _fail(f"{where}: its outline crosses itself more than {MAX_CROSSINGS:,} times; draw it again")
         self.repaired += 1
         # Of a figure of eight, both loops count: that is what a person sees.
         return shapely.make_valid(polygon, method="structure", keep_collapsed=False)
@@ -161,6 +169,25 @@ class _Reader:
         if not shapes:
             return Roi((), ())
         return make_roi(self.outlines, self.excluded, size=size, apart=self.settings.apart, notes=notes)
+
+
+def _crosses_more_often(polygon: shapely.Polygon, limit: int) -> bool:
+    """Say whether the sides of a polygon cross one another at more places than that; bounded in memory."""
+    sides = np.concatenate(
+        [
+            np.stack([points[:-1], points[1:]], axis=1)
+            for ring in (polygon.exterior, *polygon.interiors)
+            if len(points := shapely.get_coordinates(ring)) > 1
+        ]
+    )
+    lines = shapely.linestrings(sides)
+    tree = shapely.STRtree(lines)
+    step, found = max(1, _MOST_PAIRS // len(lines)), 0
+    for start in range(0, len(lines), step):
+        found += tree.query(lines[start : start + step], predicate="crosses").shape[1]
+        if found > 2 * limit:  # each place is found from both sides
+            return True
+    return False
 
 
 def _polygons(geometry: Geometry) -> Iterator[shapely.Polygon]:

@@ -12,11 +12,13 @@ import polars as pl
 
 from ercohort.config import QualitySettings, RegionSettings, ScoreSettings
 from ercohort.errors import SlideError, Status
+from ercohort.gone import gone_error
 from ercohort.grading import grade
 from ercohort.record import TissueRecord
 from ercohort.roi import TISSUE, Roi
 from ercohort.scoring import summarise
 from ercohort.slide import SlideInfo
+from ercohort.slide.fingerprint import content_hash
 
 
 @dataclass(frozen=True)
@@ -31,20 +33,39 @@ class RegionChoice:
         What its classes mean.
     frame
         Frame of its coordinates, unless it states its own.
+    content
+        Hash of the file as the run, or the slide's results, know it; None: nobody expects it to be there.
     """
 
     file: str | None = None
     settings: RegionSettings = field(default_factory=RegionSettings)
     frame: Literal["qupath", "slide"] = "qupath"
+    content: str | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any] | None) -> RegionChoice:
         """Make one from a rule's parameter, which is None where all tissue counts."""
-        return (
-            cls()
-            if values is None
-            else cls(values["file"], RegionSettings(**values["settings"]), values["frame"])
-        )
+        if values is None:
+            return cls()
+        return cls(values["file"], RegionSettings(**values["settings"]), values["frame"], values["content"])
+
+    def read(self, info: SlideInfo) -> Roi | None:
+        """Read the regions; None where all tissue counts.
+
+        Raises
+        ------
+        SlideError
+            The file is no use.
+        MachineError
+            A file that was expected is gone: that is no fault of the slide, and replaces no results.
+        """
+        if self.file is None:
+            return None
+        from ercohort.roi_file import read_roi
+
+        if self.content is not None and content_hash(self.file) is None:
+            raise gone_error(self.file, "change `roi` in the sheet")
+        return read_roi(self.file, info=info, settings=self.settings, frame=self.frame)
 
 
 @dataclass(frozen=True)
@@ -104,11 +125,11 @@ def score_slide(
         detector_mpp=detector_mpp,
     )
     score_all = partial(score, n_tiles=n_tiles, n_tiles_failed=n_tiles_failed)
-    if choice.file is None:
+    roi = choice.read(info)
+    if roi is None:
         nuclei = nuclei.with_columns(region=pl.lit(TISSUE))
         row = {**score_all(nuclei, tissue_mm2=tissue.area_mm2), "region": TISSUE}
         return SlideScore(nuclei, row, [{**row, "counted": True}])
-    roi = _read(choice, info)
     nuclei = roi.place(nuclei)
     area = _areas(roi, mask, tissue, info)
     regions = [
@@ -127,13 +148,6 @@ def score_slide(
     row["message"] = "; ".join(filter(None, [row["message"], said]))
     row["region"] = ";".join(roi.counted) or None
     return SlideScore(nuclei, row, regions)
-
-
-def _read(choice: RegionChoice, info: SlideInfo) -> Roi:
-    from ercohort.roi_file import read_roi
-
-    assert choice.file is not None
-    return read_roi(choice.file, info=info, settings=choice.settings, frame=choice.frame)
 
 
 def _areas(roi: Roi, mask: Path, tissue: TissueRecord, info: SlideInfo) -> dict[str, float]:

@@ -22,9 +22,16 @@ from ercohort.checksums import (
 )
 from ercohort.errors import InputError
 from ercohort.turns import in_turn
+from ercohort.unfinished import UNFINISHED
 from ercohort.verify_file import Seen, Slide, again, describe_change
 from ercohort.verify_slide import check_slide
 from ercohort.verify_table import check_record, check_table
+
+REPORT = "report"
+"""Folder of the report, whose step notes its files there: they are made of what was collected."""
+
+NOT_CHECKED = ("README.md", ".gitignore", ".gitkeep", "strict.ok", UNFINISHED)
+"""What may lie in the results folder beside them."""
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
@@ -73,7 +80,11 @@ def verify_results(results: Path, progress: Progress | None = None) -> Verificat
         problems += check_slide(slide, rows.get(slide.slide_id), results, notes)
     if collected:
         mine = [seen for slide in slides if slide.slide_id in rows for seen in slide.files.values()]
-        problems += _unfinished(results, [*cohort.values(), *mine])
+        # The report is made last, of what was collected.
+        tables = [seen for name, seen in cohort.items() if not name.startswith(f"{REPORT}/")]
+        problems += _unfinished(results, [*tables, *mine])
+    if not by_hand:
+        notes += _strays(results, cohort, slides)
     return Verification(problems, notes, len(slides), sum(seen.found is not None for seen in files))
 
 
@@ -116,7 +127,8 @@ def _slide(slide_id: str, folder: Path, collected: Mapping[str, str]) -> Slide:
 
 def _cohort_files(results: Path, collected: Mapping[str, str]) -> dict[str, Seen]:
     notes = read_notes(results)
-    notes |= {f"engine/{name}": noted for name, noted in read_notes(results / "engine").items()}
+    for folder in ("engine", REPORT):
+        notes |= {f"{folder}/{name}": noted for name, noted in read_notes(results / folder).items()}
     names = [*COHORT_FILES, *(f"engine/{name}" for name in ENGINE_FILES), *notes]
     names += [name for name in collected if not name.startswith("slides/")]
     return {name: Seen(results / name, notes.get(name), collected.get(name)) for name in dict.fromkeys(names)}
@@ -148,8 +160,21 @@ def _changed_cohort_files(results: Path, cohort: Mapping[str, Seen]) -> Iterator
         change = describe_change(seen)
         never_made = seen.found is None and not seen.expected  # by an older ercohort: `check_record` says so
         if change and not never_made and name != "cohort_er.csv":  # of which `check_table` speaks
-            made_by = seen.path if name.startswith("engine/") else results / "cohort_er.csv"
+            made_by = results / "cohort_er.csv" if "/" not in name else seen.path
+            if name.startswith(f"{REPORT}/"):
+                made_by = results / REPORT / "index.html"
             yield f"{seen.path}: {change}; {again(made_by)}"
+
+
+def _strays(results: Path, cohort: Mapping[str, Seen], slides: list[Slide]) -> Iterator[str]:
+    """Name what lies among the results and was written by no step."""
+    known = {*cohort, COLLECTED, *NOT_CHECKED}
+    strays = [path for path in results.glob("*") if path.is_file() and path.name not in known]
+    names = {slide.slide_id for slide in slides}
+    strays += [path for path in (results / "slides").glob("*") if path.name not in names]
+    if strays:
+        more = f" and {len(strays) - 1:,} more" if len(strays) > 1 else ""
+        yield f"{min(strays)}{more}: written by no step, not checked"
 
 
 def _unfinished(results: Path, files: list[Seen]) -> Iterator[str]:

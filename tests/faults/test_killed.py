@@ -34,6 +34,8 @@ def test_the_same_command_finishes_and_nothing_is_done_twice(undisturbed, tmp_pa
     made = play(tmp_path / "folder", inputs, results(folder), target, share * lasted, random.Random(1))
     assert made.trouble == ()
     assert made.n_commands <= 2
+    assert made.killed not in ("", "nothing"), "nothing ran any more at that moment"
+    assert made.n_whole > 0
 
 
 def test_a_second_run_leaves_and_the_first_is_not_disturbed(undisturbed, tmp_path):
@@ -86,11 +88,63 @@ def test_a_finished_slide_that_goes_away_keeps_its_results(undisturbed, tmp_path
         before = results(made)
         for _ in range(2):  # asked twice, it still does not become `missing`
             assert run(made, tmp_path / "refused.log") == 1
-        assert "it was there before, and is gone; mount its share" in (tmp_path / "refused.log").read_text()
+        assert "it was there before, and is gone or closed" in (tmp_path / "refused.log").read_text()
         assert results(made).items() <= before.items()
         assert results(made)["results/cohort_er.csv"] == before["results/cohort_er.csv"]
     finally:
         away.rename(inputs / "flat.png")
+
+
+def test_results_outlive_a_share_of_linked_slides_and_of_regions(undisturbed, tmp_path):
+    inputs, _, _ = undisturbed
+    share, links = tmp_path / "share", tmp_path / "links"
+    share.mkdir()
+    links.mkdir()
+    shutil.copy(inputs / "marked.tif", share)
+    ring = [[0, 0], [0, 4000], [4000, 4000], [4000, 0], [0, 0]]
+    area = {"type": "Polygon", "coordinates": [ring]}
+    region = {"type": "Feature", "geometry": area, "properties": {"objectType": "annotation"}}
+    (share / "roi.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [region]}))
+    for name in ("marked.tif", "roi.geojson"):
+        (links / name).symlink_to(share / name)
+    made = make_cohort(tmp_path / "folder", inputs)
+    sheet = f"slide_id\tpath\tmpp\troi\none\t{links}/marked.tif\t0.5\t{links}/roi.geojson\n"
+    (made / "config/samples.tsv").write_text(sheet)
+    assert run(made, tmp_path / "first.log") == 0, (tmp_path / "first.log").read_text()
+    before = results(made)
+    away = share.rename(tmp_path / "away")
+    assert run(made, tmp_path / "nothing.log") == 0
+    assert "Nothing to be done" in (tmp_path / "nothing.log").read_text()
+    assert results(made) == before
+    share.mkdir()
+    shutil.copy(away / "marked.tif", share)  # the regions alone are gone
+    config = made / "config/config.yaml"
+    config.write_text(config.read_text() + "scores: {min_nuclei: 3}\n")
+    assert run(made, tmp_path / "refused.log") == 1
+    assert "roi.geojson: it was there before, and is gone" in (tmp_path / "refused.log").read_text()
+    table = "results/cohort_er.csv"
+    assert results(made)[table] == before[table]
+
+
+def tables(folder):
+    """Return the tables of the cohort, by path."""
+    return {path: digest for path, digest in results(folder).items() if path.count("/") == 1}
+
+
+def test_a_table_that_cannot_be_made_again_is_not_lost(undisturbed, tmp_path):
+    _, done, _ = undisturbed
+    made = tmp_path / "folder"
+    shutil.copytree(done, made)
+    before = tables(made)
+    summary = made / "results/slides/one/summary.json"
+    whole = summary.read_text()
+    summary.write_text(whole[:-20])
+    assert run(made, tmp_path / "failed.log", "--forcerun", "cohort") == 1
+    assert tables(made) == before
+    assert (made / "results/run.json").exists()
+    summary.write_text(whole)
+    assert run(made, tmp_path / "again.log") == 0, (tmp_path / "again.log").read_text()
+    assert results(made) == results(done)
 
 
 def test_a_clock_that_was_ahead_repeats_nothing_and_skips_nothing(undisturbed, tmp_path):

@@ -1,6 +1,7 @@
 # The table: one row for every row of the sheet, always. And what proves it: how it was made, and checksums.
 
 
+# `update`: Snakemake would remove the tables before the job, and one that fails must not cost those of before.
 rule cohort:
     input:
         summaries=collect("results/slides/{slide}/summary.json", slide=SAMPLES),
@@ -8,15 +9,15 @@ rule cohort:
     output:
         **GROUP_TABLE,
         table=report(
-            "results/cohort_er.csv",
+            update("results/cohort_er.csv"),
             caption="../report/cohort_er.rst",
             category="Cohort",
         ),
-        parquet="results/cohort_er.parquet",
-        timings="results/timings.csv",
-        record="results/run.json",
-        regions="results/cohort_er_regions.csv",
-        regions_parquet="results/cohort_er_regions.parquet",
+        parquet=update("results/cohort_er.parquet"),
+        timings=update("results/timings.csv"),
+        record=update("results/run.json"),
+        regions=update("results/cohort_er_regions.csv"),
+        regions_parquet=update("results/cohort_er_regions.parquet"),
     log:
         "results/logs/cohort.log",
     benchmark:

@@ -7,11 +7,11 @@ from functools import cache
 from pathlib import Path
 
 try:
-    from ercohort import cohort, gone, preflight
+    from ercohort import cohort, gone, preflight, unfinished
     from ercohort.errors import ErcohortError
     from ercohort.run_lock import RunLock
+    from ercohort.slide.child import MEMORY_MB
     from ercohort.slide.convert import needs_conversion
-    from ercohort.slide.fingerprint import content_hash
     from ercohort.versions import STEP_VERSION
 except ImportError as error:
     raise SystemExit(
@@ -34,8 +34,8 @@ gc.set_threshold(200_000, 50, 100)
 # Slides are pooled where the sheet has the column that tells what belongs together.
 GROUP_TABLE = (
     {
-        "groups": "results/cohort_er_by_group.csv",
-        "groups_parquet": "results/cohort_er_by_group.parquet",
+        "groups": update("results/cohort_er_by_group.csv"),
+        "groups_parquet": update("results/cohort_er_by_group.parquet"),
     }
     if any(CONFIG.group_by in sample.extra for sample in SAMPLES.values())
     else {}
@@ -70,10 +70,42 @@ def source(slide):
 
 
 @cache
+def regions_source(slide):
+    """The file of the slide's regions, looked at once; None where the sheet names none."""
+    return gone.find_regions(SAMPLES[slide], Path("results/slides", slide))
+
+
+def absent_files():
+    """Slides, and slides whose regions, this machine does not see."""
+    regions = {slide: regions_source(slide) for slide in SAMPLES}
+    return {
+        "slides": [slide for slide in SAMPLES if source(slide).fingerprint is None],
+        "regions": [
+            slide
+            for slide, found in regions.items()
+            if found and found.fingerprint is None
+        ],
+    }
+
+
+def kept_slides():
+    """Slides whose results are kept though their files are not there."""
+    return [
+        slide
+        for slide in SAMPLES
+        if any(
+            found and found.is_kept for found in (source(slide), regions_source(slide))
+        )
+    ]
+
+
+@cache
 def is_flat(slide):
     """Whether a slide is a flat picture, which is not read by region; looked at once."""
-    path, made = source(slide).path, f"results/slides/{slide}/converted.tif"
-    return needs_conversion(path) if os.path.exists(path) else os.path.exists(made)
+    found, made = source(slide), f"results/slides/{slide}/converted.tif"
+    if found.is_kept or not os.path.exists(found.path):
+        return os.path.exists(made)
+    return needs_conversion(found.path)
 
 
 def readable_slide(wildcards):
@@ -93,10 +125,10 @@ def slide_regions(wildcards):
 
     No input: Snakemake acts on some names, and a file that is missing becomes the slide's status.
     """
-    path = SAMPLES[wildcards.slide].roi
-    return path and {
-        "file": path,
-        "content": content_hash(path),
+    found = regions_source(wildcards.slide)
+    return found and {
+        "file": found.path,
+        "content": as_run_sees(found.fingerprint, wildcards.slide, "regions"),
         "settings": CONFIG.regions.model_dump(),
         "frame": CONFIG.geojson.frame,
     }
@@ -111,19 +143,31 @@ def slide_mpp(wildcards):
 
 
 def slide_fingerprint(wildcards):
-    """A slide that was replaced runs again, one that was only touched or copied does not.
+    """A slide that was replaced runs again, one that was only touched or copied does not."""
+    return as_run_sees(source(wildcards.slide).fingerprint, wildcards.slide, "slides")
 
-    A node of a cluster that does not see the slide is told that the run does: no status comes of that.
-    """
-    found = source(wildcards.slide).fingerprint
-    if found is None and not workflow.is_main_process:
-        found = gone.is_seen_by_run(wildcards.slide, ABSENT) or None
-    return found
+
+def as_run_sees(fingerprint, slide, kind):
+    """A node of a cluster that does not see a file is told that the run does: no status comes of that."""
+    if fingerprint is None and not workflow.is_main_process:
+        return gone.is_seen_by_run(slide, ABSENT, kind) or None
+    return fingerprint
 
 
 def guarded_reading(wildcards, attempt):
     """Whether a slide is read in a process of its own: where the job that read it itself has died."""
     return int(attempt > 1)
+
+
+def reader_mb(mb):
+    """Memory of a job that reads a slide: what sound slides take, and where that was not enough, all that the
+    process may take in which it is read then. A slide that needs more than that is `unreadable`.
+    """
+
+    def memory(wildcards, attempt):
+        return mb if attempt == 1 else mb + MEMORY_MB
+
+    return memory
 
 
 def gpus_of_run():

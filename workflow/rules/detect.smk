@@ -20,7 +20,7 @@ rule detect_shard:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=2000,
+        mem_mb=reader_mb(2000),
         runtime=240,
         guarded=guarded_reading,
     params:

@@ -23,7 +23,7 @@ rule geojson_overlay:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=reader_mb(2000),
         runtime=30,
         guarded=guarded_reading,
     params:

@@ -22,7 +22,7 @@ def begin():
         raise SystemExit(f"ercohort: {error}") from None
     set_retries()
     drop_default_job_limit()
-    gone.note_absent(SAMPLES.values(), ABSENT)
+    gone.note_absent(absent_files(), ABSENT)
     print(*filter(None, [warning, backend_line()]), sep="\n", flush=True)
 
 
@@ -54,18 +54,33 @@ def last_screen():
     """The table as a person reads it; nothing where only other files were asked for."""
     table = Path("results/cohort_er.csv")
     shown = cohort.table_text(cohort.read_cohort(table)) if table.exists() else ""
-    return shown + gone.kept_line([slide for slide in SAMPLES if source(slide).is_kept])
+    return shown + gone.kept_line(kept_slides())
 
 
 def finish():
     """End a run that went well; what to show of it."""
     RUN_LOCK.end()
+    unfinished.remove_unfinished(Path("results"))
     return last_screen()
 
 
 def error_screen():
-    """What is known when a run ends with an error: the table, if this run came as far as to write it."""
+    """What is known when a run ends with an error: the table, or the rows that it would have by now."""
     table = Path("results/cohort_er.csv")
-    shown = last_screen() if table.exists() and table.stat().st_mtime > STARTED else ""
     full = preflight.full_disk(Path("."))
+    if table.exists() and table.stat().st_mtime > STARTED:
+        shown = last_screen()
+    else:
+        shown = "" if full else unfinished_screen()
     return f"{shown}{full}ercohort: some steps failed; what is finished is kept, the same command goes on from there"
+
+
+def unfinished_screen():
+    """The rows of the slides that are finished, where this run made any."""
+    made = (Path("results/slides", slide, "summary.json") for slide in SAMPLES)
+    if not any(path.exists() and path.stat().st_mtime > STARTED for path in made):
+        return ""
+    shown = unfinished.write_unfinished(
+        Path("results"), preflight.sheet_columns(SAMPLES)
+    )
+    return f"{shown}ercohort: these rows are in results/{unfinished.UNFINISHED}\n"

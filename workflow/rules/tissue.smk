@@ -14,7 +14,7 @@ rule convert:
         "../../envs/cpu.yaml"
     threads: 2
     resources:
-        mem_mb=1000,
+        mem_mb=reader_mb(1000),
         runtime=60,
     params:
         path=slide_path,
@@ -45,7 +45,7 @@ rule tissue_tiles:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=reader_mb(1000),
         runtime=20,
     params:
         path=slide_path,

@@ -5,6 +5,7 @@ A damaged file can crash a C library or keep it busy for ever; neither must take
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import os
@@ -24,6 +25,8 @@ _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 MEMORY_MB = 4096
 """Memory that a child may allocate: many times what any sound slide needs."""
+
+_PR_SET_PDEATHSIG = 1
 
 _SPARE_S = 5
 """So much later than its parent would a child end itself: it outlives a killed parent by no more."""
@@ -52,7 +55,7 @@ def call(module: str, arguments: dict[str, Any], *, path: str, timeout_s: float)
     RuntimeError
         If the child failed in a way that nobody foresaw.
     """
-    task = json.dumps({"arguments": arguments, "path": path, "seconds": timeout_s})
+    task = json.dumps({"arguments": arguments, "path": path, "seconds": timeout_s, "parent": os.getpid()})
     try:
         done = subprocess.run(
             [sys.executable, "-m", module, task],
@@ -76,11 +79,24 @@ def call(module: str, arguments: dict[str, Any], *, path: str, timeout_s: float)
 def serve(function: Callable[..., Any]) -> None:
     """Be the child: call `function` with the arguments of the command line, and print what comes of it."""
     task = json.loads(sys.argv[1])
+    _end_with_parent(task["parent"])
     limit_time(task["seconds"])
     limit_memory()
     print(json.dumps(answer(partial(function, **task["arguments"]), task["path"])), flush=True)
     # Not a normal exit: after damaged files the libraries may crash while they tidy up.
     os._exit(0)
+
+
+def _end_with_parent(parent: int) -> None:
+    """Let the system end this process with the one that called it: a killed job must leave nobody who writes.
+
+    (Strictly: with the thread that called it, which waits here for the answer.)
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:  # Linux
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was killed before this was said
+        os._exit(1)
 
 
 def answer(work: Callable[[], Any], path: str) -> dict[str, Any]:

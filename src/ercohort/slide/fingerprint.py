@@ -34,14 +34,17 @@ def bytes_on_disk(path: Path) -> int:
 def fingerprint(path: str) -> str | None:
     """Return what changes when a slide is replaced, but not when it is touched or moved; None if it is gone.
 
-    The size of all its files, and a hash of the beginning, middle and end of the first: a copy that broke off
-    keeps the size of the whole on some file systems.
+    The size of all its files, and a hash of the beginning, middle and end of the first (of DICOM, of the file
+    that is named): a copy that broke off keeps the size of the whole on some file systems.
     """
     try:
-        files = files_of(Path(path))
-        if not files:
+        named = Path(path)
+        files = files_of(named)
+        if not files or not named.exists():  # of MIRAX the folder may be there alone
             return None
-        size = sum(part.stat().st_size for part in files)
+        if named.suffix.lower() == ".dcm" and named in files:
+            files = [named, *files]
+        size = sum(part.stat().st_size for part in set(files))
         digest = hashlib.sha256()
         with files[0].open("rb") as file:
             length = file.seek(0, 2)

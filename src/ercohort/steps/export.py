@@ -125,12 +125,8 @@ def draw_pictures(
 
 
 def _read_regions(regions: RegionChoice | None, info: SlideInfo) -> Roi | None:
-    if regions is None or regions.file is None:
-        return None
-    from ercohort.roi_file import read_roi
-
     try:
-        return read_roi(regions.file, info=info, settings=regions.settings, frame=regions.frame)
+        return regions.read(info) if regions else None
     except SlideError as error:  # the merge met it too, and made it the slide's status
         LOGGER.warning("%s", error.message)
         return None

@@ -102,7 +102,9 @@ def merge_slide(
         folder / "nuclei.parquet", pl.DataFrame(schema=columns) if nuclei is None else nuclei, columns
     )
     _write_failed_tiles(folder, failed)
-    made_of = {"path": slide.path, "fingerprint": slide.fingerprint}
+    made_of: dict[str, Any] = {"path": slide.path, "fingerprint": slide.fingerprint}
+    if regions is not None and regions.file is not None:
+        made_of["regions"] = {"path": regions.file, "fingerprint": regions.content}
     summary = {
         "row": row,
         "regions": scored_regions,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ercohort.checksums import note
+
 
 def write_report(
     *,
@@ -39,3 +41,4 @@ def write_report(
     for path, text in ((plot, picture), (page, render_report(data, picture))):
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    note("report", page, plot, *([] if examples is None else [examples]))

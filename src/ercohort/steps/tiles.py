@@ -50,7 +50,7 @@ def lay_out_tiles(
             downsample_y=record.tissue.downsample_y,
             n_shards=1,
         )
-        if regions is not None and regions.file is not None:
+        if regions is not None:
             tiles = _in_regions(tiles, regions, record.info)
     LOGGER.info("%s: %d tiles", record.slide_id, len(tiles))
     write_table(folder / "tiles.parquet", tiles, schema.TILES)
@@ -59,12 +59,12 @@ def lay_out_tiles(
 
 def _in_regions(tiles: pl.DataFrame, regions: RegionChoice, info: SlideInfo) -> pl.DataFrame:
     """Keep the tiles whose core touches a region; none if the file is no use."""
-    from ercohort.roi_file import read_roi
-
     try:
-        found = read_roi(regions.file or "", info=info, settings=regions.settings, frame=regions.frame)
+        found = regions.read(info)
     except SlideError as error:  # the merge meets it again, and makes it the slide's status
         LOGGER.warning("%s", error.message)
         return tiles.clear()
+    if found is None:
+        return tiles
     cores = tiles.select("core_x0", "core_y0", "core_x1", "core_y1").to_numpy()
     return tiles.filter(pl.Series(found.touches(cores), dtype=pl.Boolean))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from ercohort.checksums import note
 from ercohort.config import StainSettings, TissueSettings
-from ercohort.errors import MachineError, SlideError, Status
+from ercohort.errors import SlideError, Status
 from ercohort.files import atomic_path, read_json, write_json
+from ercohort.gone import gone_error
 from ercohort.record import SlideRecord, TissueRecord, slide_trouble
 from ercohort.slide.fingerprint import fingerprint
 from ercohort.stain_vectors import DEFAULT_VECTORS, StainVectors
@@ -136,11 +137,8 @@ def _vectors(slide: Slide, found: Tissue, settings: StainSettings) -> StainVecto
 
 def _require(path: str, folder: Path) -> None:
     """Refuse to put `missing` in the place of results, or of a slide that was there when the run began."""
-    if not os.path.lexists(path):
-        raise MachineError(
-            f"{path}: it was there before, and is gone; mount its share or put it back, and run the same "
-            f"command again; to give it up, take it out of the sheet, or remove {folder}"
-        )
+    if fingerprint(path) is None:
+        raise gone_error(path, f"take it out of the sheet, or remove {folder}")
 
 
 def _readable(path: str, readable: str, conversion: str | Path | None) -> str:

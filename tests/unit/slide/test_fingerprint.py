@@ -48,6 +48,8 @@ def test_the_folder_of_a_mirax_slide_belongs_to_it(tmp_path):
     noise(tmp_path / "a/Data0000.dat", 5_000)
     assert fingerprint(str(slide)) != alone
     assert bytes_on_disk(slide) == 5_100
+    slide.unlink()
+    assert fingerprint(str(slide)) is None  # what is left is no slide
 
 
 def test_dicom_is_all_files_of_its_folder(tmp_path):
@@ -55,6 +57,8 @@ def test_dicom_is_all_files_of_its_folder(tmp_path):
     assert bytes_on_disk(tmp_path) == bytes_on_disk(one) == 10
     noise(tmp_path / "2.dcm", 20)
     assert bytes_on_disk(tmp_path) == bytes_on_disk(one) == 30
+    assert fingerprint(str(one)) != fingerprint(str(tmp_path / "2.dcm"))
+    assert fingerprint(str(tmp_path / "3.dcm")) is None
 
 
 def test_what_is_not_there_has_none(tmp_path):
