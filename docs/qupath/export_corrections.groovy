@@ -31,8 +31,9 @@ def readSheet = { File file ->
 // Rows of the sheet whose slide is this image: by the file's name, a DICOM folder's name, or the slide_id.
 def findRows = { entry, rows ->
     def files = entry.getURIs().collect { new File(it.getPath() ?: '') }
-    def names = files.collectMany { [it.getName(), it.getParentFile()?.getName()] } + [entry.getOriginalImageName()]
-    def found = rows.findAll { new File(it.path).getName() in names || it.slide_id in names }
+    def folders = files.findAll { it.getName().toLowerCase().endsWith('.dcm') }.collect { it.getParentFile()?.getName() }
+    def names = files*.getName() + folders + [entry.getOriginalImageName()]
+    def found = rows.findAll { new File(it.path).getName() in names || it.slide_id == entry.getOriginalImageName() }
     def exact = found.findAll { row -> files.any { it.getPath() == new File(row.path).getAbsolutePath() } }
     exact ?: found
 }
@@ -56,9 +57,17 @@ def rows = readSheet(sheet)
 folder.mkdirs()
 def nWritten = 0
 
-for (entry in project.getImageList()) {
+def entries = project.getImageList() as List
+def rowsOf = entries.collect { findRows(it, rows) }
+def timesNamed = rowsOf.findAll { it.size() == 1 }.countBy { it[0].slide_id }
+
+for (int at = 0; at < entries.size(); at++) {
+    def entry = entries[at], found = rowsOf[at]
     def name = entry.getOriginalImageName()
-    def found = findRows(entry, rows)
+    if (found.size() == 1 && timesNamed[found[0].slide_id] > 1) {
+        println "${name}: several images of the project are ${found[0].slide_id} by their names; left out"
+        continue
+    }
     if (found.size() != 1) {
         println "${name}: ${found ? 'several rows of the sheet name' : 'no row of the sheet names'} this file; left out"
         continue

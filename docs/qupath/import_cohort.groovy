@@ -4,6 +4,7 @@
  *
  * Written for QuPath 0.4 to 0.6. docs/qupath/README.md says how to use it. Research use only.
  */
+import groovy.json.JsonSlurper
 import qupath.lib.images.ImageData
 import qupath.lib.io.PathIO
 import qupath.lib.scripting.QP
@@ -57,8 +58,9 @@ def readSheet = { File file ->
 // Rows of the sheet whose slide is this image: by the file's name, a DICOM folder's name, or the slide_id.
 def findRows = { entry, rows ->
     def files = entry.getURIs().collect { new File(it.getPath() ?: '') }
-    def names = files.collectMany { [it.getName(), it.getParentFile()?.getName()] } + [entry.getOriginalImageName()]
-    def found = rows.findAll { new File(it.path).getName() in names || it.slide_id in names }
+    def folders = files.findAll { it.getName().toLowerCase().endsWith('.dcm') }.collect { it.getParentFile()?.getName() }
+    def names = files*.getName() + folders + [entry.getOriginalImageName()]
+    def found = rows.findAll { new File(it.path).getName() in names || it.slide_id == entry.getOriginalImageName() }
     def exact = found.findAll { row -> files.any { it.getPath() == new File(row.path).getAbsolutePath() } }
     exact ?: found
 }
@@ -74,9 +76,17 @@ def scores = readCsv(table).collectEntries { [it.slide_id, it] }
 def rows = readSheet(sheet)
 def nImported = 0
 
-for (entry in project.getImageList()) {
+def entries = project.getImageList() as List
+def rowsOf = entries.collect { findRows(it, rows) }
+def timesNamed = rowsOf.findAll { it.size() == 1 }.countBy { it[0].slide_id }
+
+for (int at = 0; at < entries.size(); at++) {
+    def entry = entries[at], found = rowsOf[at]
     def name = entry.getOriginalImageName()
-    def found = findRows(entry, rows)
+    if (found.size() == 1 && timesNamed[found[0].slide_id] > 1) {
+        println "${name}: several images of the project are ${found[0].slide_id} by their names; left out"
+        continue
+    }
     if (found.size() != 1) {
         println "${name}: ${found ? 'several rows of the sheet name' : 'no row of the sheet names'} this file; left as it is"
         continue
@@ -91,8 +101,16 @@ for (entry in project.getImageList()) {
     // The image that is open in the viewer is changed there; what is on disk would be overwritten by it.
     def open = QP.getCurrentImageData()
     def isOpen = open != null && project.getEntry(open) == entry
-    def imageData = isOpen ? open : entry.readImageData()
+    def imageData = null
     try {
+        imageData = isOpen ? open : entry.readImageData()
+        // An MRXS that was added without its crop, or an SCN by another reader, has another frame.
+        def size = [imageData.getServer().getWidth(), imageData.getServer().getHeight()]
+        def seen = new JsonSlurper().parse(new File(results, "slides/${id}/slide.json"), 'UTF-8').info.bounds.drop(2)
+        if (size != seen) {
+            println "${name}: is ${size.join(' x ')} px in QuPath, and ${seen.join(' x ')} px of ${id} were counted; left as it is"
+            continue
+        }
         def hierarchy = imageData.getHierarchy()
         def nuclei = PathIO.readObjects(file)
         def ids = nuclei.collect { it.getID() } as Set
@@ -114,10 +132,14 @@ for (entry in project.getImageList()) {
         }
         entry.saveImageData(imageData)
         nImported++
+        def lost = (score.n_nuclei ?: '0').toInteger() - nuclei.size()
+        if (lost > 0) println "${name}: QuPath read ${lost} nuclei fewer than the table counts: is its memory too small?"
         println "${name}: ${nuclei.size()} nuclei of ${id}, ${score.percent_positive ?: '-'} % positive, ${score.er_category ?: score.status}"
+    } catch (IOException | RuntimeException trouble) {
+        println "${name}: cannot be read or written: ${trouble}; left out, the others go on"
     } finally {
-        if (!isOpen) imageData.getServer().close()
+        if (imageData != null && !isOpen) imageData.getServer().close()
     }
 }
 project.syncChanges()
-println "${nImported} of ${project.getImageList().size()} images got their results. Research use only."
+println "${nImported} of ${entries.size()} images got their results. Research use only."

@@ -163,7 +163,7 @@ def header(page: Page, row: Mapping[str, Any]) -> None:
         if row.get(name) is not None
     ]
     if row.get("tissue_mm2") is not None:
-        counts.append(f"{row['tissue_mm2']:,.2f} mm² tissue")
+        counts.append(f"{row['tissue_mm2']:,.{2 if row['tissue_mm2'] >= 0.1 else 4}f} mm² tissue")
     page.text((MARGIN, 116), "  ·  ".join(counts), 24, colour=GREY, room=right - middle)
     if row.get("message"):
         page.text((MARGIN, 150), str(row["message"]), 21, colour=AMBER, room=right - MARGIN)

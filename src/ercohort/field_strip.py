@@ -60,6 +60,7 @@ def write_fields(
     mask: NDArray[np.bool_],
     row: Mapping[str, Any],
     roi: Roi | None = None,
+    counted: pl.DataFrame | None = None,
 ) -> None:
     """Draw up to six fields at full resolution, each with its nuclei and why it was chosen.
 
@@ -79,14 +80,18 @@ def write_fields(
         The slide's row of the cohort table: slide_id, status, message, counts and score; and `simulated`.
     roi
         The slide's regions, where it has some.
+    counted
+        Those of the nuclei that count in the slide's score, among which the fields are chosen; all, if not
+        given.
     """
-    found, cores, info = NucleiLayer.of(nuclei), Cores.of(tiles), slide.info
+    counted = nuclei if counted is None else counted
+    found, scored, cores, info = NucleiLayer.of(nuclei), NucleiLayer.of(counted), Cores.of(tiles), slide.info
     side = field_side(min(info.bounds[2:]), info.mpp)
     fields = choose_informative(
-        boxes=found.boxes,
-        is_positive=found.is_positive,
-        scores=nuclei["score"].to_numpy().astype(np.float64),
-        densities=nuclei["dab_od"].fill_null(0).to_numpy().astype(np.float64),
+        boxes=scored.boxes,
+        is_positive=scored.is_positive,
+        scores=counted["score"].to_numpy().astype(np.float64),
+        densities=counted["dab_od"].fill_null(0).to_numpy().astype(np.float64),
         cores=cores,
         mask=mask,
         size=(info.width, info.height),

@@ -27,12 +27,13 @@ from ercohort.canvas import (
 )
 from ercohort.files import atomic_path
 from ercohort.hotspots import count_bins
-from ercohort.region_layer import outline_tissue
+from ercohort.region_layer import draw_roi, outline_tissue
 from ercohort.schema import class_index, class_names, positive_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ercohort.roi import Roi
     from ercohort.slide import SlideInfo
 
 CELL_UM = 250.0
@@ -57,6 +58,7 @@ def write_heatmap(
     nuclei: pl.DataFrame,
     mask: NDArray[np.bool_],
     row: Mapping[str, Any],
+    roi: Roi | None = None,
 ) -> None:
     """Draw percent positive and density of nuclei over the tissue, in cells of 250 µm.
 
@@ -74,15 +76,17 @@ def write_heatmap(
         Tissue over the whole slide, shape (rows, cols).
     row
         The slide's row of the cohort table: slide_id, status, message, counts and score; and `simulated`.
+    roi
+        The slide's regions, where it has some, to outline them.
     """
     boxes = nuclei.select("x0", "y0", "x1", "y1").to_numpy().astype(np.float64)
     is_positive = positive_mask(class_names(nuclei.schema["label"]))[class_index(nuclei["label"])]
     width, height = info.bounds[2:]
     bins = count_bins(boxes, is_positive, info.bounds, CELL_UM / info.mpp)
     share = bins.n_positive / np.maximum(bins.n_nuclei, 1)
-    density = bins.n_nuclei / (CELL_UM / 1000) ** 2
+    density = bins.n_nuclei / bins.areas((width, height)) / (info.mpp / 1000) ** 2
     top = _round_up(float(np.quantile(density[density > 0], 0.98)) if density.any() else 1000.0)
-    tissue = _Tissue(info, mask, CELL_UM / info.mpp)
+    tissue = _Tissue(info, mask, CELL_UM / info.mpp, roi)
 
     stacked = width > 1.6 * height
     size = tissue.fit((2400 - 2 * MARGIN - BAR, 760) if stacked else (960, 960))
@@ -111,8 +115,9 @@ def write_heatmap(
 class _Tissue:
     """The slide's scanned part as a picture: pale tissue with coloured cells over it."""
 
-    def __init__(self, info: SlideInfo, mask: NDArray[np.bool_], side: float) -> None:
+    def __init__(self, info: SlideInfo, mask: NDArray[np.bool_], side: float, roi: Roi | None) -> None:
         self.info = info
+        self.roi = roi
         self.side = side
         self.mask = mask
 
@@ -149,6 +154,8 @@ class _Tissue:
         layer = layer.resize(size, Image.Resampling.NEAREST, box=covered)
         picture.paste(layer, (0, 0), layer)
         outline_tissue(picture, self.mask, window)
+        if self.roi is not None:
+            draw_roi(picture, self.roi, (x, y), size[0] / width, bare=True)
         scale_bar(picture, self.info.mpp * width / size[0], size=22)
         return picture
 

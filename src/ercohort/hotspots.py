@@ -61,6 +61,13 @@ class Bins:
     y: float
     side: float
 
+    def areas(self, size: tuple[int, int]) -> NDArray[np.float64]:
+        """Return the level-0 pixels of each bin that lie on a picture of this width and height."""
+        rows, cols = self.n_nuclei.shape
+        wide = np.clip(size[0] - np.arange(cols) * self.side, 1, self.side)
+        high = np.clip(size[1] - np.arange(rows) * self.side, 1, self.side)
+        return np.asarray(high[:, None] * wide)
+
 
 def count_bins(
     boxes: NDArray[np.float64], is_positive: NDArray[np.bool_], bounds: tuple[int, int, int, int], side: float

@@ -73,6 +73,7 @@ def write_overlay(
     mask: NDArray[np.bool_],
     row: Mapping[str, Any],
     roi: Roi | None = None,
+    counted: pl.DataFrame | None = None,
 ) -> None:
     """Draw the slide with its tissue, regions and nuclei, and up to four fields at reading scale.
 
@@ -90,11 +91,15 @@ def write_overlay(
         The slide's row of the cohort table: slide_id, status, message, counts and score; and `simulated`.
     roi
         The slide's regions, where it has some.
+    counted
+        Those of the nuclei that count in the slide's score, among which the fields are chosen; all, if not
+        given.
     """
     found = NucleiLayer.of(nuclei)
+    scored = found if counted is None else NucleiLayer.of(counted)
     info = slide.info
     side = float(np.clip(min(info.bounds[2:]) * info.mpp / 4, *FIELD_UM)) / info.mpp
-    fields = choose_fields(found.boxes, found.is_positive, info.bounds, side)
+    fields = choose_fields(scored.boxes, scored.is_positive, info.bounds, side)
     layout = _Layout.of(info.bounds, n_insets=len(fields))
     width, height = layout.page
     lines = [("Tissue", TISSUE), *(roi_key(roi) if roi else [])]

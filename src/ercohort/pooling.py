@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ercohort.config import ScoreSettings
+from ercohort.config import QualitySettings, ScoreSettings
 from ercohort.errors import Status
 from ercohort.grading import GradeCounts
+from ercohort.quality_flags import judge, qc_flags
 from ercohort.scoring import score_counts, score_grades
 
 SUMMED = ("n_nuclei", "n_positive", "n_negative", "n_weak", "n_moderate", "n_strong", "tissue_mm2")
@@ -63,4 +64,6 @@ def _pool_one(
     pooled |= score_grades(GradeCounts(n_nuclei - sum(stained), *stained), settings)
     area = pooled["tissue_mm2"]
     pooled["nuclei_per_mm2"] = n_nuclei / area if area else None
+    few = judge({"few_nuclei": n_nuclei or None}, QualitySettings(), min_nuclei=settings.min_nuclei)
+    pooled["qc_flags"] = qc_flags(few)
     return pooled

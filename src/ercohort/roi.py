@@ -69,10 +69,13 @@ class Roi:
         (N,) index into `names`, `NOWHERE` outside all of them.
         """
         found = np.full(len(x), NOWHERE, np.int8)
+        may = np.ones(len(x), bool)
+        if self.excluded is not None:  # with its border, which is also that of what lies around it
+            may = ~shapely.intersects_xy(self.excluded, x, y)
         for index in self._smallest_first():
             shape = self.shapes[index]
             x0, y0, x1, y1 = shape.bounds
-            near = np.flatnonzero((found == NOWHERE) & (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1))
+            near = np.flatnonzero(may & (found == NOWHERE) & (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1))
             for some in np.split(near, range(_CHUNK, len(near), _CHUNK)):
                 # Not `contains`: that leaves out the border, which two touching regions share.
                 found[some[shapely.intersects_xy(shape, x[some], y[some])]] = index
@@ -131,7 +134,7 @@ def make_roi(
     ----------
     outlines
         Name and valid Polygon or MultiPolygon of every outline, level-0 pixels of the slide frame. If there
-        are none, all of the slide that is not excluded is the region `TISSUE`.
+        are none, or only such that stand `apart`, the rest of the slide is the region `TISSUE`.
     excluded
         What is left out.
     size
@@ -143,9 +146,12 @@ def make_roi(
     """
     slide = shapely.box(0, 0, *size)
     out = shapely.union_all(list(excluded)) if excluded else shapely.Polygon()
+    set_apart = {name.casefold() for name in apart}
     named: dict[str, list[shapely.Geometry]] = {}
-    for name, outline in outlines or [(TISSUE, slide)]:
+    for name, outline in outlines:
         named.setdefault(name, []).append(outline)
+    if all(name.casefold() in set_apart for name in named):
+        named[TISSUE] = [slide]
     shapes = {
         name: _areas(shapely.difference(shapely.intersection(shapely.union_all(parts), slide), out))
         for name, parts in named.items()
@@ -156,7 +162,7 @@ def make_roi(
     return Roi(
         tuple(kept),
         tuple(kept.values()),
-        frozenset(apart) & set(kept),
+        frozenset(name for name in kept if name.casefold() in set_apart),
         tuple(notes),
         None if out.is_empty else out,
         frozenset(name for name, _ in outlines) & set(kept),

@@ -43,6 +43,9 @@ MAX_CROSSINGS = 20_000
 """Places where an outline may cross itself: repairing takes a second and 100 MB then, and grows faster than
 their number. A hand that slipped makes a few."""
 
+NUCLEI = frozenset({"positive", "negative", "1+", "2+", "3+"})
+"""Last part of the classes of single nuclei, which no region has."""
+
 _MOST_PAIRS = 2_000_000
 _ELLIPSE = np.stack([np.cos(turn := np.linspace(0, 2 * np.pi, 128, endpoint=False)), np.sin(turn)], axis=1)
 
@@ -108,6 +111,8 @@ class _Reader:
     origin: tuple[int, int] = (0, 0)
     repaired: int = 0
     passed_over: int = 0
+    nuclei: int = 0
+    spelt: dict[str, str] = field(default_factory=dict)
 
     def read(self, features: list[Raw], label: str) -> None:
         """Read features and what is nested in them."""
@@ -120,7 +125,11 @@ class _Reader:
                 self.read(properties.child_objects, f"{where}.properties.childObjects")
 
     def _take(self, feature: Feature, properties: Properties, where: str) -> None:
-        name = self._region(": ".join(class_path(bytes(properties.classification), where)), where)
+        path = class_path(bytes(properties.classification), where)
+        if path and path[-1].casefold() in NUCLEI:
+            self.nuclei += 1
+            return
+        name = self._region(": ".join(path), where)
         valid = (self._valid(polygon, where) for polygon in _polygons(feature.geometry))
         parts = [shape for shape in valid if shape.area > 0]
         if not parts:
@@ -133,11 +142,17 @@ class _Reader:
             self.outlines.append((name, shape))
 
     def _region(self, name: str, where: str) -> str:
-        """Name of the region that a class stands for."""
+        """Name of the region that a class stands for; `Necrosis: old` is left out as `Necrosis` is."""
         if not name:
             return UNNAMED
         known = {key.casefold(): value for key, value in self.settings.classes.items()}
-        region = known.get(name.casefold(), name)
+        apart = {key.casefold() for key in self.settings.apart}
+        region, base = known.get(name.casefold(), name), name.partition(":")[0].strip()
+        meant = known.get(base.casefold(), base)
+        if name.casefold() not in known and (meant == EXCLUDE or meant.casefold() in apart):
+            region = meant
+        # One region whatever its spelling; the first one that was met names it.
+        region = self.spelt.setdefault(region.casefold(), region.replace(";", ","))
         if len(region) > MAX_NAME or not region.isprintable():
             _fail(
                 f"{where}: class {name[:80]!r} cannot name a region; rename it, {MAX_NAME} characters at most"
@@ -161,6 +176,7 @@ class _Reader:
         said = {
             "outlines that cross themselves, repaired": self.repaired,
             "annotations without an area, passed over": self.passed_over,
+            "annotations of single nuclei, passed over": self.nuclei,
             "outlines drawn partly off the slide, cut at its edge": sum(
                 not slide.covers(shape) for shape in shapes
             ),

@@ -86,12 +86,12 @@ Where the detector's classes are not Positive and Negative, one `n_class_<class>
 """
 
 REGION_COLUMNS: tuple[str, ...] = (
-    "region", "counted", *SCORE_COLUMNS, "percent_od_disagrees", "tissue_mm2", "nuclei_per_mm2",
+    "region", "counted", *SCORE_COLUMNS, "percent_od_disagrees", "tissue_mm2", "nuclei_per_mm2", "qc_flags",
 )  # fmt: skip
 """Columns of `cohort_er_regions.csv` after `slide_id, status` and the sheet's own extra columns."""
 
 GROUP_COLUMNS: tuple[str, ...] = (
-    "n_slides", "n_slides_counted", *SCORE_COLUMNS, "tissue_mm2", "nuclei_per_mm2",
+    "n_slides", "n_slides_counted", *SCORE_COLUMNS, "tissue_mm2", "nuclei_per_mm2", "qc_flags",
 )  # fmt: skip
 """Columns of `cohort_er_by_group.csv` after that of the group."""
 

@@ -195,7 +195,8 @@ class RegionSettings(Settings):
         "themselves; annotations without a class are roi.",
     )  # fmt: skip
     apart: list[str] = Field(
-        ["Control"], description="Regions with a row of their own that do not count in the slide's row."
+        ["Control", "Stroma", "Immune cells", "Other"],
+        description="Regions with a row of their own that do not count in the slide's row.",
     )
 
 

@@ -154,7 +154,7 @@ def _areas(roi: Roi, mask: Path, tissue: TissueRecord, info: SlideInfo) -> dict[
     from ercohort.tissue import load_tissue_mask
 
     downsample = (tissue.downsample_x, tissue.downsample_y)
-    area = roi.tissue_mm2(load_tissue_mask(mask), downsample, info.mpp)
+    area = roi.tissue_mm2(load_tissue_mask(mask, margin=False), downsample, info.mpp)
     if not area.any():
         raise SlideError(
             Status.NO_TISSUE,

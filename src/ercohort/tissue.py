@@ -29,6 +29,7 @@ MAX_MASK_PX = 16_000_000
 NO_GLASS_LEAST = 220.0
 """Least brightness of glass that is assumed where a field shows none."""
 
+_MARGIN = np.uint8(160)
 _WHITE = (255.0, 255.0, 255.0)
 
 _DARK = 45
@@ -119,15 +120,22 @@ def no_tissue() -> Tissue:
 def save_tissue(
     tissue: Tissue, mask_path: str | os.PathLike[str], thumbnail_path: str | os.PathLike[str]
 ) -> None:
-    """Write the mask (PNG, 0 and 255) and the thumbnail (JPEG)."""
+    """Write the mask (PNG: tissue 255, its margin 160, glass 0) and the thumbnail (JPEG)."""
     with atomic_path(mask_path) as temporary:
-        Image.fromarray(tissue.mask.astype(np.uint8) * 255).save(temporary)
+        shown = np.where(tissue.found, np.uint8(255), tissue.mask.astype(np.uint8) * _MARGIN)
+        Image.fromarray(shown).save(temporary)
     with atomic_path(thumbnail_path) as temporary:
         Image.fromarray(tissue.thumbnail).save(temporary, quality=90)
 
 
-def load_tissue_mask(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
+def load_tissue_mask(path: str | os.PathLike[str], *, margin: bool) -> NDArray[np.bool_]:
     """Read a mask that `save_tissue` wrote, (rows, cols) bool.
+
+    Parameters
+    ----------
+    margin
+        With its margin and what could not be read, as tiles are laid out; or the tissue alone, whose area is
+        `tissue_mm2`.
 
     Raises
     ------
@@ -137,7 +145,7 @@ def load_tissue_mask(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
     try:
         # Masks of ours may exceed the size at which Pillow suspects an attack.
         with Image.open(Path(path)) as image:
-            return np.asarray(image.convert("L")) > 127
+            return np.asarray(image.convert("L")) > (_MARGIN - 1 if margin else _MARGIN)
     except (OSError, SyntaxError) as error:
         raise InputError(f"{path}: not a tissue mask ({error}); delete it, and run again") from None
 

@@ -55,6 +55,10 @@ def groovy(tmp_path_factory):
     return run
 
 
+IMAGE = {"width": 1000, "height": 800}
+"""As QuPath shows the slide: its bounds."""
+
+
 def square(x: float, y: float, side: float) -> list[list[float]]:
     return [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]
 
@@ -74,7 +78,7 @@ def drawn(number: int, ring: list[list[float]], name: str | None, kind: str = "a
 
 def write_project(path: Path, **objects: list[dict[str, Any]]) -> Path:
     images = [
-        {"name": f"{name}.svs", "uri": f"file:/slides/{name}.svs", "objects": found}
+        {**IMAGE, "name": f"{name}.svs", "uri": f"file:/slides/{name}.svs", "objects": found}
         for name, found in objects.items()
     ]
     path.write_text(json.dumps({"images": images}))
@@ -106,6 +110,8 @@ def results(tmp_path: Path) -> Path:
         table.writerow(["slide_id", "status", "message", "percent_positive", "er_category", "qc_flags"])
         table.writerow(["S1", "ok", 'said "fine",\nand more', "33.33", "Positive", ""])
         table.writerow(["S2", "missing", "no such file", "", "", ""])
+    record = {"info": {"bounds": [300, 200, 1000, 800]}}
+    (folder / "slides/S1/slide.json").write_text(json.dumps(record))
     (folder / "run.json").write_text('{"config": {"geojson": {"frame": "qupath"}}}')
     return folder
 
@@ -160,7 +166,7 @@ def test_a_folder_of_dicom_files_is_found_by_its_name(groovy, tmp_path, results)
     sheet = tmp_path / "samples.tsv"
     sheet.write_text("slide_id\tpath\nS1\t/slides/case\n")
     project = tmp_path / "project.json"
-    image = {"name": "00001", "uri": "file:/slides/case/00001.dcm", "objects": []}
+    image = {**IMAGE, "name": "00001", "uri": "file:/slides/case/00001.dcm", "objects": []}
     project.write_text(json.dumps({"images": [image]}))
     assert "3 nuclei of S1" in groovy("import_cohort.groovy", project, results, sheet)
 
@@ -172,6 +178,50 @@ def test_an_image_that_several_rows_name_is_left_as_it_is(groovy, tmp_path, resu
     said = groovy("import_cohort.groovy", project, results, sheet)
     assert "a.svs: several rows of the sheet name this file; left as it is" in said
     assert images(project)[0]["objects"] == []
+
+
+def test_other_stains_in_the_folder_of_a_patient_get_no_nuclei(groovy, tmp_path, results):
+    sheet = tmp_path / "samples.tsv"
+    sheet.write_text("slide_id\tpath\nS1\t/slides/S1/ER.svs\n")
+    project = tmp_path / "project.json"
+    stains = [
+        {**IMAGE, "name": f"{stain}.svs", "uri": f"file:/slides/S1/{stain}.svs", "objects": []}
+        for stain in ("ER", "HE", "HER2")
+    ]
+    project.write_text(json.dumps({"images": stains}))
+    assert "1 of 3 images got their results" in groovy("import_cohort.groovy", project, results, sheet)
+    assert [len(image["objects"]) for image in images(project)] == [3, 0, 0]
+
+
+def test_two_images_of_one_row_are_left_alone(groovy, tmp_path, sheet, results):
+    project = write_project(tmp_path / "project.json", a=[], b=[])
+    twice = images(project)
+    project.write_text(json.dumps({"images": [twice[0], twice[0], twice[1]]}))
+    said = groovy("import_cohort.groovy", project, results, sheet)
+    assert said.count("a.svs: several images of the project are S1 by their names") == 2
+
+
+def test_an_image_in_another_frame_gets_no_nuclei(groovy, tmp_path, sheet, results):
+    project = write_project(tmp_path / "project.json", a=[])
+    whole = images(project)[0] | {"width": 2000, "height": 1500}  # an MRXS that was not cropped
+    project.write_text(json.dumps({"images": [whole]}))
+    said = groovy("import_cohort.groovy", project, results, sheet)
+    assert "a.svs: is 2000 x 1500 px in QuPath, and 1000 x 800 px of S1 were counted" in said
+    assert images(project)[0]["objects"] == []
+
+
+def test_an_image_that_cannot_be_read_costs_no_other_its_results(groovy, tmp_path, results):
+    sheet = tmp_path / "samples.tsv"
+    sheet.write_text("slide_id\tpath\nS0\t/slides/a.svs\nS1\t/slides/b.svs\n")
+    (results / "cohort_er.csv").write_text("slide_id,status,n_nuclei\nS0,ok,3\nS1,ok,5\n")
+    shutil.copytree(results / "slides/S1", results / "slides/S0")
+    project = write_project(tmp_path / "project.json", a=[], b=[])
+    first, second = images(project)
+    project.write_text(json.dumps({"images": [first | {"broken": True}, second]}))
+    said = groovy("import_cohort.groovy", project, results, sheet)
+    assert "a.svs: cannot be read or written" in said
+    assert "b.svs: QuPath read 2 nuclei fewer than the table counts" in said
+    assert images(project)[1]["metadata"]["ercohort n_nuclei"] == "5"
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.groovy")))

@@ -153,6 +153,13 @@ def test_the_heatmap_puts_shares_where_they_are(tmp_path):
     assert panel[100, 760].tolist() == list(PERCENT_RAMP[0])
 
 
+def test_a_cell_that_the_slide_s_edge_cuts_is_as_dense_as_its_part():
+    places = np.mgrid[5:1100:10, 5:700:10].reshape(2, -1).T  # 100 nuclei in 100 x 100 px
+    bins = count_bins(np.hstack([places, places]), np.zeros(len(places), bool), (0, 0, 1100, 700), 500)
+    density = bins.n_nuclei / bins.areas((1100, 700))
+    np.testing.assert_allclose(density, 0.01)
+
+
 def test_cells_with_few_nuclei_are_hatched_and_not_a_share(tmp_path):
     for n, shown in ((FEW_NUCLEI - 1, False), (FEW_NUCLEI, True)):
         _, heatmap = draw(tmp_path, GreySlide(), table([[600, 400]] * n, [POSITIVE] * n))

@@ -217,3 +217,57 @@ def test_every_point_is_where_the_rules_say(pieces):
         assert (found == expected).all()
     else:
         assert ((found == NOWHERE) == (expected == NOWHERE)).all()
+
+
+def test_what_is_left_out_or_apart_is_so_in_any_spelling_and_with_any_subclass(read):
+    tumour = feature("tumor", square(0, 0, 500, 500))
+    roi = read(
+        tumour, feature("Tumour", square(500, 0, 600, 500)), feature("necrosis: old", square(0, 0, 99, 99)),
+        feature("control: kidney", square(700, 0, 800, 99)), feature("Stroma", square(100, 100, 199, 199)),
+        feature("IMMUNE CELLS", square(200, 200, 299, 299)),
+        feature("Tumor: DCIS", square(300, 300, 399, 399)),
+    )  # fmt: skip
+    assert roi.counted == ("tumour", "Tumor: DCIS")
+    assert {name.casefold() for name in roi.apart} == {"control", "stroma", "immune cells"}
+    points = [(50, 50), (550, 50), (150, 150), (350, 350)]
+    assert regions_at(roi, *points) == [None, "tumour", "Stroma", "Tumor: DCIS"]
+
+
+def test_a_setting_in_another_case_still_sets_apart(read):
+    settings = RegionSettings(apart=["my control"])
+    roi = read(feature("My Control", square(0, 0, 99, 99)), feature(None, square(200, 0, 299, 99)),
+               settings=settings)  # fmt: skip
+    assert roi.counted == ("roi",)
+
+
+def test_single_nuclei_that_were_drawn_are_no_regions_and_said(read):
+    roi = read(feature("Tumor", square(0, 0, 500, 500)), feature("Positive", square(9, 9, 19, 19)),
+               feature("Tumor: 2+", square(30, 30, 40, 40)))  # fmt: skip
+    assert roi.names == ("tumour",)
+    assert any("single nuclei" in note and note.endswith("2") for note in roi.notes)
+
+
+def test_with_control_tissue_alone_the_rest_of_the_tissue_counts(read):
+    roi = read(feature("Control", square(0, 0, 99, 99)))
+    assert roi.counted == (TISSUE,)
+    assert regions_at(roi, (50, 50), (500, 500)) == ["Control", TISSUE]
+    assert roi.outlined == {"Control"}
+
+
+def test_the_border_of_what_is_left_out_is_left_out(read):
+    roi = read(feature("Tumor", square(0, 0, 99, 99)), feature("Necrosis", square(50, 0, 99, 99)))
+    assert regions_at(roi, (49.9, 50), (50, 50), (50.1, 50)) == ["tumour", None, None]
+
+
+def test_a_name_with_the_table_s_separator_stays_one_name(read):
+    assert read(feature("a;b", square(0, 0, 99, 99))).names == ("a,b",)
+
+
+@pytest.mark.parametrize(("n", "is_refused"), [(300, False), (2000, True)])
+def test_an_outline_that_crosses_itself_everywhere_is_refused_before_it_takes_the_memory(read, n, is_refused):
+    ring = np.random.default_rng(0).uniform(0, 700, (n, 2)).tolist()
+    if not is_refused:
+        assert any("cross themselves" in note for note in read(feature("Tumor", [*ring, ring[0]])).notes)
+        return
+    with pytest.raises(SlideError, match="crosses itself more than 20,000 times; draw it again"):
+        read(feature("Tumor", [*ring, ring[0]]))

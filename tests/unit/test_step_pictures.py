@@ -1,5 +1,6 @@
 """The step that draws: every picture of every slide, whatever became of it, and what it says of itself."""
 
+import importlib
 import shutil
 
 import numpy as np
@@ -117,3 +118,39 @@ def test_regions_are_outlined_and_a_file_that_is_no_use_costs_no_picture(folder,
     path.write_text("no GeoJSON")
     draw_pictures(folder=folder, regions=RegionChoice(str(path)))
     np.testing.assert_array_equal(pixels(folder), without)
+
+
+def test_pictures_show_what_the_score_counts_and_not_control_tissue(folder, tmp_path, monkeypatch):
+    """The left half is control tissue, brown all over."""
+    nuclei = pl.read_parquet(folder / "nuclei.parquet")
+    is_left = (pl.col("x0") + pl.col("x1")) / 2 < 300
+    nuclei = nuclei.with_columns(
+        region=pl.when(is_left).then(pl.lit("Control")).otherwise(pl.lit("tissue")),
+        label=pl.when(is_left).then(pl.lit("Positive")).otherwise(pl.lit("Negative")).cast(pl.Enum(schema.LABELS)),
+        dab_od=pl.when(is_left).then(0.9).otherwise(0.1).cast(pl.Float32),
+    )  # fmt: skip
+    write_table(folder / "nuclei.parquet", nuclei, schema.NUCLEI)
+    ring = [[0, 0], [300, 0], [300, 500], [0, 500], [0, 0]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "annotation", "classification": {"name": "Control", "color": [0, 0, 0]}},
+    }
+    write_json(tmp_path / "roi.geojson", {"type": "FeatureCollection", "features": [feature]})
+    shown = {}
+    for module, name in (
+        ("field_strip", "choose_informative"), ("pictures", "choose_fields"), ("heatmap", "count_bins"),
+        ("od_histogram", "count_densities"),
+    ):  # fmt: skip
+        real = getattr(importlib.import_module(f"ercohort.{module}"), name)
+
+        def note(*values, _real=real, _name=name, **named):
+            shown[_name] = (*values, *named.values())
+            return _real(*values, **named)
+
+        monkeypatch.setattr(f"ercohort.{module}.{name}", note)
+    draw_pictures(folder=folder, regions=RegionChoice(str(tmp_path / "roi.geojson")))
+    n_counted = nuclei.filter(~is_left).height
+    assert 10 < n_counted < nuclei.height
+    assert {name: len(values[0]) for name, values in shown.items()} == dict.fromkeys(shown, n_counted)
+    assert len(shown) == 4

@@ -299,9 +299,11 @@ def test_mask_and_slide_have_one_frame(find: Finder) -> None:
 
 def test_saved_masks_come_back(tmp_path: Path) -> None:
     mask = np.random.default_rng(0).random((37, 53)) < 0.5
-    tissue = replace(no_tissue(), mask=mask, thumbnail=slides.glass(53, 37))
+    found = mask & (np.random.default_rng(1).random((37, 53)) < 0.5)
+    tissue = replace(no_tissue(), mask=mask, found=found, thumbnail=slides.glass(53, 37))
     save_tissue(tissue, tmp_path / "x" / "tissue.png", tmp_path / "x" / "thumbnail.jpg")
-    np.testing.assert_array_equal(load_tissue_mask(tmp_path / "x" / "tissue.png"), mask)
+    np.testing.assert_array_equal(load_tissue_mask(tmp_path / "x" / "tissue.png", margin=True), mask)
+    np.testing.assert_array_equal(load_tissue_mask(tmp_path / "x" / "tissue.png", margin=False), found)
     assert Image.open(tmp_path / "x" / "thumbnail.jpg").size == (53, 37)
     assert not no_tissue().mask.any()
 
@@ -309,4 +311,4 @@ def test_saved_masks_come_back(tmp_path: Path) -> None:
 def test_a_broken_mask_says_so(tmp_path: Path) -> None:
     (tmp_path / "tissue.png").write_bytes(b"no PNG")
     with pytest.raises(InputError, match="not a tissue mask"):
-        load_tissue_mask(tmp_path / "tissue.png")
+        load_tissue_mask(tmp_path / "tissue.png", margin=True)

@@ -45,8 +45,6 @@ COHORT_FILES = {
 
 PICTURE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.(jpg|png)")
 
-HOW_IT_WAS_MADE = ("model", "backend", "precision", "stain_vectors", "version")
-
 
 def collect_report(results: Path, sheet: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """Gather what the report shows.

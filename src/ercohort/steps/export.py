@@ -111,15 +111,16 @@ def draw_pictures(
         return
     row["simulated"] = slide.info.simulated
     nuclei = pl.read_parquet(folder / "nuclei.parquet")
-    mask = load_tissue_mask(folder / "tissue.png")
+    mask = load_tissue_mask(folder / "tissue.png", margin=False)
     roi = _read_regions(regions, slide.info)
+    counted = nuclei if roi is None else nuclei.filter(~pl.col("region").is_in(list(roi.apart)))
     with Watch(slide.slide_id), open_reader(slide.info, guarded=guarded) as pixels:
-        pictures.write_overlay(overlay, slide=pixels, nuclei=nuclei, mask=mask, row=row, roi=roi)
-        tiles = pl.read_parquet(folder / "tiles.parquet")
-        write_fields(fields, slide=pixels, nuclei=nuclei, tiles=tiles, mask=mask, row=row, roi=roi)
-    write_heatmap(heatmap, info=slide.info, nuclei=nuclei, mask=mask, row=row)
+        shown = {"slide": pixels, "nuclei": nuclei, "counted": counted, "mask": mask, "row": row, "roi": roi}
+        pictures.write_overlay(overlay, **shown)
+        write_fields(fields, tiles=pl.read_parquet(folder / "tiles.parquet"), **shown)
+    write_heatmap(heatmap, info=slide.info, nuclei=counted, mask=mask, row=row, roi=roi)
     write_od_histogram(
-        histogram, nuclei=nuclei, row=row, scores=scores or ScoreSettings(), min_dab_od=min_dab_od
+        histogram, nuclei=counted, row=row, scores=scores or ScoreSettings(), min_dab_od=min_dab_od
     )
     note("pictures", *paths)
 

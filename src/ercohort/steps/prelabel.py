@@ -112,7 +112,7 @@ def _prelabel(
 
     if record.info is None or record.tissue is None:
         raise InputError(f"{folder / 'slide.json'}: is ok but not whole; delete it, and run again")
-    mask = load_tissue_mask(folder / "tissue.png")
+    mask = load_tissue_mask(folder / "tissue.png", margin=True)
     regions = pick_regions(
         mask,
         record.tissue,

@@ -45,7 +45,7 @@ def lay_out_tiles(
             slide_mpp=record.info.mpp,
             detector_mpp=detector_mpp,
             settings=settings,
-            mask=load_tissue_mask(folder / "tissue.png"),
+            mask=load_tissue_mask(folder / "tissue.png", margin=True),
             downsample_x=record.tissue.downsample_x,
             downsample_y=record.tissue.downsample_y,
             n_shards=1,

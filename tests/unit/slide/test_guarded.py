@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from ercohort.errors import MachineError, SlideError, Status
@@ -119,3 +124,26 @@ def test_a_closed_slide_says_so(svs: Path) -> None:
     slide.close()
     with pytest.raises(ValueError, match="closed"):
         slide.read(0, 0, 10, 10)
+
+
+def test_a_reader_ends_with_the_job_that_called_it(tmp_path):
+    (tmp_path / "sleeper.py").write_text(
+        "import os, pathlib, time\nfrom ercohort.slide import child\n"
+        "def sleep(place):\n"
+        "    pathlib.Path(place).write_text(str(os.getpid()))\n    time.sleep(60)\n"
+        "child.serve(sleep)\n"
+    )
+    place = tmp_path / "pid"
+    call = f"child.call('sleeper', {{'place': {str(place)!r}}}, path='a', timeout_s=60)"
+    job = subprocess.Popen(
+        [sys.executable, "-c", f"from ercohort.slide import child; {call}"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    deadline = time.monotonic() + 30
+    while not (place.exists() and place.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    reader = psutil.Process(int(place.read_text()))
+    job.kill()
+    job.wait()
+    reader.wait(10)

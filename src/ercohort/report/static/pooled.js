@@ -23,7 +23,7 @@ function pooledTable(place, heading, explanation, file, rows, columns) {
     element("a", { href: "../" + file }, file)), target);
   const table = new Tabulator(target, {
     data: rows,
-    columns: [...columns, ...pooledColumns()],
+    columns: [...columns, ...pooledColumns(), { field: "qc_flags", title: "Flags", titleFormatter: title("Flags"), formatter: (cell) => element("span", {}, words(cell.getValue() ?? "")) }],
     nestedFieldSeparator: false,
     layout: "fitDataFill",
     maxHeight: "min(420px, 60vh)",

@@ -63,7 +63,7 @@ function slideSection(slide, own) {
 
 function madeSection(slide) {
   const row = slide.row, rows = [];
-  for (const [name, text] of [["model", "Model"], ["backend", "Backend"], ["precision", "Precision"], ["version", "ercohort"]]) {
+  for (const [name, text] of [["model", "Model"], ["backend", "Backend"], ["precision", "Precision"], ["stain_vectors", "Stain vectors"], ["version", "ercohort"]]) {
     if (row[name]) rows.push([text, row[name]]);
   }
   const devices = [...new Set(slide.shards.map((shard) => shard.device).filter(Boolean))];

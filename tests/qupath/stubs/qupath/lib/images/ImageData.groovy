@@ -8,5 +8,13 @@ class ImageData<T> {
 
     ImageType imageType = ImageType.UNSET
     PathObjectHierarchy hierarchy
-    Closeable server = [close: { -> }] as Closeable
+    ImageServer server
+}
+
+/** Stub of QuPath's interface. */
+class ImageServer<T> {
+    int width
+    int height
+
+    void close() { }
 }

@@ -3,6 +3,7 @@ package qupath.lib.projects
 import groovy.json.JsonOutput
 import groovy.json.JsonSlurper
 import qupath.lib.images.ImageData
+import qupath.lib.images.ImageServer
 import qupath.lib.objects.PathObject
 import qupath.lib.objects.hierarchy.PathObjectHierarchy
 
@@ -35,7 +36,9 @@ class ProjectImageEntry<T> {
     }
     ImageData readImageData() {
         def type = ImageData.ImageType.valueOf(image.type ?: 'UNSET')
-        new ImageData(hierarchy: readHierarchy(), imageType: type)
+        if (image.broken) throw new IOException('no reader for it')
+        def server = new ImageServer(width: image.width, height: image.height)
+        new ImageData(hierarchy: readHierarchy(), imageType: type, server: server)
     }
     void saveImageData(ImageData data) {
         image.objects = data.hierarchy.objects*.feature
