@@ -286,3 +286,36 @@ def test_snakemake_looks_for_work_when_a_job_ends_and_not_each_second_for_every_
     looked, ended = done.stderr.count("Ready jobs:"), done.stderr.count("Finished jobid:")
     assert 6 <= ended <= 12
     assert looked <= ended + 2
+
+
+def test_snakemake_s_own_report_holds_the_table_and_the_plots(cohort, tmp_path):
+    done, _ = cohort
+    result = done.snakemake("--report", str(tmp_path / "report.zip"))
+    assert result.returncode == 0, result.stderr
+    with zipfile.ZipFile(tmp_path / "report.zip") as archive:
+        names = [Path(name).name for name in archive.namelist()]
+        assert {"cohort_er.csv", "percent_positive.svg", "examples.jpg", "report.html"} <= set(names)
+        table = next(name for name in archive.namelist() if name.endswith("cohort_er.csv"))
+        assert archive.read(table) == (done.path / "results/cohort_er.csv").read_bytes()
+
+
+def test_paths_from_hostile_hands_become_statuses_and_nothing_is_executed(slides, tmp_path):
+    (tmp_path / "config").mkdir()
+    folder = Folder(tmp_path)
+    folder.write_config()
+    shown = tmp_path / "executed"
+    paths = {
+        "shell": f"$(touch {shown}).svs", "chain": f"a.svs; touch {shown}", "wildcard": "{slide}<input>.svs",
+        "format": "{0.__class__}*.tif", "store": "s3://bucket/a.svs", "up": "../../../../etc/passwd",
+        "escape": "\x1b[31mit's\u202e.svs", "device": "/dev/zero",
+    }  # fmt: skip
+    folder.write_sheet(("good", str(slides / "one.tif"), "", ""), *((k, v, "", "") for k, v in paths.items()))
+    result = folder.snakemake("--", "results/cohort_er.csv")
+    assert result.returncode == 0, result.stdout + result.stderr
+    table = folder.table()
+    found = dict(zip(table["slide_id"], table["status"], strict=True))
+    assert found.pop("good") == "ok"
+    assert set(found) == set(paths)
+    assert set(found.values()) <= {"missing", "unreadable"}
+    assert not shown.exists()
+    assert "\x1b[31m" not in result.stdout + result.stderr
