@@ -111,7 +111,6 @@ class OpenVinoBackend(SlotBackend):
         self._decode = partial(decode_and_count, tile_px=tile_px, score=detect.score, nms_iou=detect.nms_iou)
         self._requests = [_request(compiled, image) for image in images]
         self._start_times = [0.0] * n_slots
-        self._n_dropped = 0
 
     def _start(self, slot: Slot) -> None:
         self._start_times[slot.index] = perf_counter()
@@ -129,24 +128,8 @@ class OpenVinoBackend(SlotBackend):
     def _collect(self, slot: Slot) -> Found:
         head = self._requests[slot.index].get_output_tensor(0).data[0]
         found, n_dropped = self._decode(head)
-        if n_dropped:
-            if 2 * n_dropped > head.shape[1]:
-                raise BackendError(
-                    f"{self.model.path}: most of what the network gave on {_where(slot)} is no number or no "
-                    "box; set `precision: f32`, or export the detector again"
-                )
-            with self._changed:
-                self._n_dropped += n_dropped
+        self._note_dropped(slot, n_dropped, head.shape[1], "set `precision: f32`")
         return found
-
-    def begin(self, slide_size: tuple[int, int]) -> None:
-        """Start a shard."""
-        super().begin(slide_size)
-        self._n_dropped = 0
-
-    def stats(self) -> dict[str, Any]:
-        """Return what else to record; `dropped_boxes`: anchors whose numbers are no nucleus."""
-        return {**super().stats(), "dropped_boxes": self._n_dropped}
 
     def _free(self) -> None:
         self._requests.clear()

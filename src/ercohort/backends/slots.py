@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ercohort.backends.protocol import Candidates, Slot
+from ercohort.errors import BackendError
 from ercohort.model import ModelInfo
 
 Found = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.uint8]]
@@ -69,6 +70,7 @@ class SlotBackend(ABC):
         self._ended = self._cancelled = self._closed = False
         self._busy_until = self._infer_seconds = self._decode_seconds = 0.0
         self._slide_size = (0, 0)
+        self._n_dropped = 0
 
     @abstractmethod
     def _start(self, slot: Slot) -> None:
@@ -102,6 +104,26 @@ class SlotBackend(ABC):
             self._slide_size = slide_size
             self._ended = False
             self._infer_seconds = self._decode_seconds = 0.0
+            self._n_dropped = 0
+
+    def _note_dropped(self, slot: Slot, n_dropped: int, n_anchors: int, cure: str) -> None:
+        """Count the anchors of a tile that hold numbers that are no nucleus.
+
+        Raises
+        ------
+        BackendError
+            Most of them do: that is no tile, but a network that failed.
+        """
+        if 2 * n_dropped > n_anchors:
+            tile = slot.tile
+            where = f"tile {tile.tile_id} at {tile.x}, {tile.y}" if tile else "a tile"
+            raise BackendError(
+                f"{self.model.path}: most of what the network gave on {where} is no number or no box; "
+                f"{cure}, or export the detector again"
+            )
+        if n_dropped:
+            with self._changed:
+                self._n_dropped += n_dropped
 
     def acquire(self) -> Slot | None:
         """Return a free slot, waiting for one; None once cancelled."""
@@ -170,8 +192,11 @@ class SlotBackend(ABC):
             return {"infer": self._infer_seconds, "decode_nms": self._decode_seconds}
 
     def stats(self) -> dict[str, Any]:
-        """Return what else to record of the time since `begin`."""
-        return {"busy_seconds": self.seconds()["infer"]}
+        """Return what else to record of the time since `begin`.
+
+        `dropped_boxes`: anchors whose numbers are no nucleus.
+        """
+        return {"busy_seconds": self.seconds()["infer"], "dropped_boxes": self._n_dropped}
 
     def close(self) -> None:
         """Cancel, wait for what is in flight and free all buffers; a second call does nothing."""

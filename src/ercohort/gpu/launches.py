@@ -33,7 +33,7 @@ PADDING = 255
 """Byte to the right of and below a tile that is no multiple of the network's largest stride: white glass."""
 
 _WINDOW = 11  # doubles per tile, `struct Window` of kernels/types.cuh
-_HEADER = 16  # bytes before a tile's boxes in the result, so that they are aligned; the first 4 are the count
+_HEADER = 16  # bytes before a tile's boxes in the result, so that they are aligned; two counts come first
 _BOX, _SCORE, _LABEL = 16, 4, 1  # bytes
 
 
@@ -119,6 +119,7 @@ def sizes(batch: int, shape: TileShape) -> dict[str, int]:
         "input": batch * 3 * shape.padded**2 * (2 if shape.fp16_input else 4),
         "head": batch * (4 + shape.classes) * shape.anchors * 4,
         "counts": batch * 4,
+        "odd": batch * 4,
         **{name: batch * shape.anchors * size for name, size in per_anchor.items()},
     }
 
@@ -205,6 +206,18 @@ def read_result(memory: NDArray[np.uint8], n: int, shape: TileShape) -> list[Fou
     return found
 
 
+def read_odd(memory: NDArray[np.uint8], n: int, shape: TileShape) -> list[int]:
+    """Return of each tile how many anchors hold numbers that are no nucleus: `decode.decode_and_count`.
+
+    Parameters
+    ----------
+    memory
+        As in `read_result`.
+    """
+    results = memory[: result_bytes(n, shape)].reshape(n, shape.result_stride)
+    return [int(tile[4:8].view(np.uint32)[0]) for tile in results]
+
+
 def before_engine(addresses: Mapping[str, int], shape: TileShape, n: int) -> tuple[Launch, ...]:
     """Return the launches that turn the `n` tiles in `images` into the engine's input.
 
@@ -237,13 +250,13 @@ def after_engine(
     candidates = _pointers(addresses, "keys", "boxes", "scores", "labels", "anchor_ids")
     ranked = _pointers(addresses, "ranked_boxes", "ranked_scores", "ranked_labels")
     (ranked_boxes, _, _) = ranked
-    head, counts, dropped, tiles, result = _pointers(
-        addresses, "head", "counts", "dropped", "tiles", "result"
+    head, counts, odd, dropped, tiles, result = _pointers(
+        addresses, "head", "counts", "odd", "dropped", "tiles", "result"
     )
     select = (head, np.int32(shape.classes), np.float32(shape.side), np.float32(score))
     return (
-        Launch("clear", (_blocks(n), 1, 1), block, (counts, np.int32(n))),
-        Launch("select", of_anchors, block, (*select, counts, *candidates, room)),
+        Launch("clear", (_blocks(n), 1, 1), block, (counts, odd, np.int32(n))),
+        Launch("select", of_anchors, block, (*select, counts, odd, *candidates, room)),
         Launch("rank", of_anchors, block, (counts, *candidates, *ranked, room)),
         Launch(
             "suppress",
@@ -255,7 +268,7 @@ def after_engine(
             "own",
             of_tiles,
             block,
-            (counts, *ranked, dropped, tiles, result, np.uint64(shape.result_stride), room),
+            (counts, odd, *ranked, dropped, tiles, result, np.uint64(shape.result_stride), room),
         ),
     )
 

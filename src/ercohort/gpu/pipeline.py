@@ -26,7 +26,7 @@ from ercohort.config import DetectSettings
 from ercohort.errors import BackendError
 from ercohort.gpu.device import Context, Device, Stream
 from ercohort.gpu.flight import Flight, Lane
-from ercohort.gpu.launches import TileShape, read_result
+from ercohort.gpu.launches import TileShape, read_odd, read_result
 from ercohort.gpu.timeline import Timeline
 from ercohort.model import ModelInfo
 
@@ -127,6 +127,7 @@ class PipelineBackend(SlotBackend):
         with self._talking():
             peak = self._device.peak_bytes()
         return {
+            **super().stats(),
             "busy_seconds": self._timeline.busy_seconds(),
             "device_stages": self._timeline.stage_seconds(),
             "peak_device_bytes": peak,
@@ -197,9 +198,11 @@ class PipelineBackend(SlotBackend):
         flight, row = self._seat[slot.index]
         stride = self._shape.result_stride
         with self._failing():
-            (found,) = read_result(flight.result.array[row * stride :], 1, self._shape)
+            result = flight.result.array[row * stride :]
+            (found,), (n_odd,) = read_result(result, 1, self._shape), read_odd(result, 1, self._shape)
             self._land(flight)
         self._enqueue_waiting()
+        self._note_dropped(slot, n_odd, self._shape.anchors, "set `backend: openvino`")
         return found
 
     def _land(self, flight: Flight) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ercohort.decode import decode_tile
+from ercohort.decode import decode_and_count
 from ercohort.errors import BackendError
 from ercohort.gpu.device import GpuMemoryError, HostMemory
 from ercohort.gpu.launches import Launch, TileShape
@@ -230,7 +230,7 @@ class FakeDevice:
         elif launch.kernel == "suppress":
             stream.nms_iou = float(launch.arguments[3])
         elif launch.kernel == "own":
-            tiles, result, stride = launch.arguments[5:8]
+            tiles, result, stride = launch.arguments[6:9]
             self._own(stream, int(tiles), int(result), int(stride))
 
     def _own(self, stream: FakeStream, tiles: int, result: int, stride: int) -> None:
@@ -239,12 +239,12 @@ class FakeDevice:
         rows = self.view(int(head), n * (4 + classes) * anchors * 4).view(np.float32)
         windows = self.view(tiles, n * 11 * 8).view(np.float64).reshape(n, 11)
         for row, raw in enumerate(rows.reshape(n, 4 + classes, anchors)):
-            boxes, scores, labels = decode_tile(
+            (boxes, scores, labels), n_odd = decode_and_count(
                 raw, tile_px=int(side), score=float(score), nms_iou=stream.nms_iou
             )
             mine = _owned(boxes, windows[row])
             memory = self.view(result + row * stride, stride)
-            memory[:4].view(np.uint32)[0] = count = int(mine.sum())
+            memory[:8].view(np.uint32)[:] = count, _ = int(mine.sum()), n_odd
             at = 16
             for column, width in ((boxes, 16), (scores, 4), (labels, 1)):
                 memory[at : at + count * width] = column[mine].reshape(-1).view(np.uint8)

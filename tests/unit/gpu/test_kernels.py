@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ercohort.backends.protocol import Tile
-from ercohort.decode import decode_tile
+from ercohort.decode import decode_and_count, decode_tile
 from ercohort.gpu.launches import (
     PADDING,
     Launch,
@@ -19,6 +19,7 @@ from ercohort.gpu.launches import (
     anchors,
     before_engine,
     pack_tile,
+    read_odd,
     read_result,
 )
 from ercohort.seams import emit
@@ -63,6 +64,8 @@ def check(heads: np.ndarray, tiles: list[Tile], side: int, score: float = SCORE,
         cpu_kernels().run(launches, seed)
         memory.check_guards()
         found = read_result(memory.buffers["result"], n, shape)
+        odd = [decode_and_count(head, tile_px=side, score=score, nms_iou=iou)[1] for head in heads]
+        assert read_odd(memory.buffers["result"], n, shape) == odd
         assert len(found) == n
         for got, head, tile in zip(found, heads, tiles, strict=True):
             for array, reference in zip(got, expected(head, tile, side, score, iou), strict=True):

@@ -24,6 +24,7 @@ from ercohort.gpu.pipeline import PipelineBackend
 from ercohort.model import ModelInfo
 from ercohort.schema import LABELS
 from ercohort.seams import emit
+from tests.unit.gpu import fake_device
 from tests.unit.gpu.fake_device import FakeContext, FakeDevice, network
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("no_thread_is_left")]
@@ -384,3 +385,26 @@ def test_a_slot_without_a_tile() -> None:
         backend.submit(slot)
         with pytest.raises(BackendError, match="without a tile"):
             backend.take()
+
+
+def test_numbers_that_are_no_nucleus_are_counted_and_most_of_them_end_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, share = fake_device.network, [0.1]
+
+    def broken(blob: np.ndarray, shape: TileShape) -> np.ndarray:
+        heads = real(blob, shape).copy()
+        heads[:, :, : round(share[0] * shape.anchors)] = np.nan
+        return heads
+
+    monkeypatch.setattr(fake_device, "network", broken)
+    with open_pipeline(FakeDevice()) as backend:
+        backend.begin(SLIDE)
+        Crew(backend, list(range(7))).run()
+        n_odd = backend.stats()["dropped_boxes"]
+        assert n_odd >= 7 * round(0.1 * SHAPE.anchors)
+        backend.begin(SLIDE)
+        assert backend.stats()["dropped_boxes"] == 0
+        share[0] = 0.9
+        with pytest.raises(BackendError, match=r"is no number or no box; set `backend: openvino`"):
+            Crew(backend, list(range(7))).run()

@@ -12,9 +12,8 @@ static __device__ uint32 sortable(float value)
     return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 
-// Best class of an anchor, the first of equals; false if it does not exceed the threshold.
-static __device__ bool best_class(const float* anchor, int anchors, int classes, float threshold, float& best,
-                                  int& label)
+// Best class of an anchor, the first of equals; minus infinity if no class is a number.
+static __device__ void best_class(const float* anchor, int anchors, int classes, float& best, int& label)
 {
     label = 0;
     best = __uint_as_float(0xff800000u);  // minus infinity
@@ -25,7 +24,6 @@ static __device__ bool best_class(const float* anchor, int anchors, int classes,
             label = k;
         }
     }
-    return best > threshold && is_finite(best);
 }
 
 // The anchor's box, clipped to the tile; false if it has no area or is not finite.
@@ -43,18 +41,18 @@ static __device__ bool clipped_box(const float* anchor, int anchors, float side,
 }
 
 // No candidates yet. One thread a tile.
-extern "C" __global__ void __launch_bounds__(BLOCK) clear(uint32* counts, int tiles)
+extern "C" __global__ void __launch_bounds__(BLOCK) clear(uint32* counts, uint32* odd, int tiles)
 {
     int tile = blockIdx.x * blockDim.x + threadIdx.x;
-    if (tile < tiles) counts[tile] = 0;
+    if (tile < tiles) counts[tile] = odd[tile] = 0;
 }
 
 // Gather each tile's candidates as `decode._above` does, in no particular order: the anchor is kept for the
-// ranking. The head is (tiles, 4 + classes, anchors): centre x and y, width, height, probabilities.
+// ranking. Anchors whose numbers are no nucleus are counted in `odd`. The head is (tiles, 4 + classes, anchors): centre x and y, width, height, probabilities.
 // One thread an anchor; grid (anchors / block, tiles).
 extern "C" __global__ void __launch_bounds__(BLOCK)
-select(const float* __restrict__ head, int classes, float side, float threshold, uint32* counts, uint64* keys,
-       Box* boxes, float* scores, uint8* labels, uint32* anchor_ids, int anchors)
+select(const float* __restrict__ head, int classes, float side, float threshold, uint32* counts, uint32* odd,
+       uint64* keys, Box* boxes, float* scores, uint8* labels, uint32* anchor_ids, int anchors)
 {
     int anchor = blockIdx.x * blockDim.x + threadIdx.x;
     if (anchor >= anchors) return;
@@ -62,8 +60,12 @@ select(const float* __restrict__ head, int classes, float side, float threshold,
     float score;
     int label;
     Box box;
-    if (!best_class(column, anchors, classes, threshold, score, label)) return;
-    if (!clipped_box(column, anchors, side, box)) return;
+    best_class(column, anchors, classes, score, label);
+    if (is_finite(score) && score <= threshold) return;
+    if (!is_finite(score) || !clipped_box(column, anchors, side, box)) {
+        atomicAdd(&odd[blockIdx.y], 1u);
+        return;
+    }
     uint64 place = (uint64)blockIdx.y * anchors + atomicAdd(&counts[blockIdx.y], 1u);
     keys[place] = (uint64)~sortable(score) << 32 | sortable(box.y0);
     boxes[place] = box;
