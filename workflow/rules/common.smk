@@ -1,5 +1,6 @@
 # The sheet, the config and what the rules ask about a slide.
 import gc
+import inspect
 import os
 import sys
 import time
@@ -63,6 +64,12 @@ wildcard_constraints:
     slide=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
 
 
+def known(function):
+    """Note a function's signature: Snakemake asks for it some tens of thousands of times for a thousand slides."""
+    function.__signature__ = inspect.signature(function)
+    return function
+
+
 @cache
 def source(slide):
     """The slide's file, looked at once; no rule's input, since results outlive a file that went away."""
@@ -108,18 +115,21 @@ def is_flat(slide):
     return needs_conversion(found.path)
 
 
+@known
 def readable_slide(wildcards):
     """The pyramid made from a flat picture; nothing where the slide itself is read by region."""
     flat = is_flat(wildcards.slide)
     return f"results/slides/{wildcards.slide}/converted.tif" if flat else []
 
 
+@known
 def conversion_record(wildcards):
     """What became of the conversion, where one is needed."""
     flat = is_flat(wildcards.slide)
     return f"results/slides/{wildcards.slide}/converted.json" if flat else []
 
 
+@known
 def slide_regions(wildcards):
     """Which regions count, and what changes with their file; None where all tissue counts.
 
@@ -134,14 +144,17 @@ def slide_regions(wildcards):
     }
 
 
+@known
 def slide_path(wildcards):
     return source(wildcards.slide).path
 
 
+@known
 def slide_mpp(wildcards):
     return SAMPLES[wildcards.slide].mpp
 
 
+@known
 def slide_fingerprint(wildcards):
     """A slide that was replaced runs again, one that was only touched or copied does not."""
     return as_run_sees(source(wildcards.slide).fingerprint, wildcards.slide, "slides")
@@ -154,6 +167,7 @@ def as_run_sees(fingerprint, slide, kind):
     return fingerprint
 
 
+@known
 def guarded_reading(wildcards, attempt):
     """Whether a slide is read in a process of its own: where the job that read it itself has died."""
     return int(attempt > 1)
@@ -167,7 +181,7 @@ def reader_mb(mb):
     def memory(wildcards, attempt):
         return mb if attempt == 1 else mb + MEMORY_MB
 
-    return memory
+    return known(memory)
 
 
 def gpus_of_run():
