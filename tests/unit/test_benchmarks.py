@@ -96,19 +96,25 @@ def test_a_task_reports_its_own_time_and_memory():
     assert files.__file__  # the package under test is the one beside the benchmark
 
 
-def test_a_row_that_is_not_what_was_put_on_disk_is_named():
+def test_a_row_that_is_not_what_was_put_on_disk_is_named(tmp_path):
     from thousand import Planned, wrong_rows
 
-    planned = [Planned("a", "good"), Planned("b", "glass"), Planned("c", "cut off")]
-    told = {"slide_id": ["a", "b", "c"], "status": ["ok", "no_tissue", "unreadable"]}
-    assert wrong_rows(pl.DataFrame(told), planned) == []
-    assert wrong_rows(pl.DataFrame({**told, "status": ["ok", "ok", "unreadable"]}), planned) == [
-        "b (glass): ok"
-    ]
-    assert wrong_rows(pl.DataFrame(told)[:2], planned)[0] == "c (cut off): no row"
-    assert wrong_rows(pl.DataFrame(told)[::-1], planned) == [
-        "the rows are not those of the sheet, in its order"
-    ]
+    (tmp_path / "slides").mkdir()
+    for name, n_nuclei in (("a", 3), ("d", 0)):
+        pl.DataFrame({"x0": [0.0] * n_nuclei}).write_parquet(tmp_path / f"slides/{name}.truth.parquet")
+    kinds = {"a": "good", "b": "glass", "c": "cut off", "d": "good"}
+    planned = [Planned(name, kind) for name, kind in kinds.items()]
+    told = {"slide_id": list(kinds), "status": ["ok", "no_tissue", "unreadable", "no_nuclei"]}
+
+    def wrong(table):
+        return wrong_rows(tmp_path, table, planned)
+
+    assert wrong(pl.DataFrame(told)) == []
+    assert wrong(pl.DataFrame({**told, "status": ["ok", "ok", "unreadable", "ok"]})) == [
+        "b (glass): ok", "d (good): ok",
+    ]  # fmt: skip
+    assert wrong(pl.DataFrame(told)[:3])[0] == "d (good): no row"
+    assert wrong(pl.DataFrame(told)[::-1]) == ["the rows are not those of the sheet, in its order"]
 
 
 def test_the_demo_is_run_without_this_environment(monkeypatch):
