@@ -96,7 +96,7 @@ def test_a_slide_by_hand_with_regions_shows_each(tmp_path, monkeypatch):
     tumour = next(line for line in lines if line.startswith("tumour "))
     control = next(line for line in lines if line.startswith("Control "))
     assert re.match(r"tumour yes 0\.\d\d 8 37\.50 .* Positive density low, few nuclei", tumour)
-    assert re.match(r"Control apart 0\.\d\d 7 0\.00 .* Negative", control)
+    assert re.match(r"Control no 0\.\d\d 7 0\.00 .* Negative", control)
     assert len(planted) == 33
     wrong = CliRunner().invoke(app, [*arguments, "--roi", "none.geojson"])
     assert "none.geojson: no such file; give the GeoJSON that QuPath exported" in str(wrong.exception)
