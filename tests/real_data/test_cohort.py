@@ -13,7 +13,8 @@ from ercohort.evaluate import evaluate_results
 from ercohort.evaluation_report import format_evaluation
 from tests.workflow.conftest import Folder
 
-pytestmark = [pytest.mark.real_data, pytest.mark.slow]
+# Thirty pictures: on a busy machine without bf16 instructions they take more than ten minutes.
+pytestmark = [pytest.mark.real_data, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 FIELDS = ("ki67-fields", "bcdata")
 EXPECTED = {
@@ -51,7 +52,7 @@ def cohort(shared_data, tmp_path_factory, request):
     folder = Folder(path)
     folder.write_config(precision="auto")
     folder.write_sheet(*sheet_rows(shared_data))
-    result = folder.snakemake("--quiet", "rules")
+    result = folder.snakemake("--quiet", "rules", timeout=1700)
     assert result.returncode == 0, result.stdout + result.stderr
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         print("\n" + table_text(read_cohort(path / "results/cohort_er.csv"), width=140))

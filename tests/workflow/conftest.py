@@ -32,12 +32,18 @@ class Folder:
         values = {"model": str(ROOT / "models/er-yolov8n.onnx"), "precision": "f32", **values}
         (self.path / "config/config.yaml").write_text(yaml.safe_dump(values))
 
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def snakemake(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
         command += ["--cores", "2", "--resources", "gpu=1", *arguments]
         environment = {**os.environ, "COLUMNS": "200"}
         return subprocess.run(
-            command, cwd=self.path, env=environment, capture_output=True, text=True, timeout=600, check=False
+            command,
+            cwd=self.path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
 
     def table(self) -> pl.DataFrame:
