@@ -138,6 +138,7 @@ def test_tables_are_drawn_whole_when_the_report_was_opened_at_a_slide(page, repo
     page.wait_for_selector("#cohort:not([hidden])")
     until(page, "document.querySelectorAll('#groups .tabulator-row').length === 6")
     until(page, "document.querySelector('#groups .tabulator-cell')?.getBoundingClientRect().width > 50")
+    assert len(cells(page, "#groups")) == 6
 
 
 def test_a_slide_without_nuclei_has_one_picture(page, report):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -99,9 +100,11 @@ def test_a_job_of_a_run_elsewhere_ends_when_another_run_took_its_place(tmp_path,
 
 
 def test_a_process_that_is_no_job_is_left_alone(tmp_path, monkeypatch):
+    threads = threading.active_count()
     stay_with_run()
     monkeypatch.setenv(RUN, f"abc {tmp_path / 'not-seen-here'}")
     stay_with_run()
+    assert threading.active_count() == threads  # nobody watches it
 
 
 def test_planning_alone_takes_no_lock(tmp_path):

@@ -26,7 +26,9 @@ def test_a_job_that_stands_still_ends_with_an_error() -> None:
 
 @pytest.mark.usefixtures("no_thread_is_left")
 def test_a_job_that_goes_on_is_left_alone() -> None:
+    begun = time.monotonic()
     with Watch("slide a", 0.4) as watch:
         for _ in range(12):
             time.sleep(0.1)
             watch.beat()
+    assert time.monotonic() - begun > 2 * 0.4  # and this process is still there

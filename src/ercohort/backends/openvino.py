@@ -18,7 +18,7 @@ import openvino as ov
 from openvino.preprocess import PrePostProcessor
 
 from ercohort.backends.protocol import Slot
-from ercohort.backends.slots import Found, SlotBackend
+from ercohort.backends.slots import Found, SlotBackend, where
 from ercohort.config import DetectSettings
 from ercohort.decode import decode_and_count
 from ercohort.errors import BackendError, ModelError
@@ -122,7 +122,7 @@ class OpenVinoBackend(SlotBackend):
         try:
             request.wait()
         except RuntimeError as error:
-            raise BackendError(f"OpenVINO failed on {_where(slot)}: {_one_line(error)}") from None
+            raise BackendError(f"OpenVINO failed on {where(slot)}: {_one_line(error)}") from None
         return self._start_times[slot.index] + request.latency / 1e3
 
     def _collect(self, slot: Slot) -> Found:
@@ -169,10 +169,6 @@ def _check_output(model: ModelInfo, compiled: Any) -> None:
             f"{model.path}: its output is {output.get_element_type().get_type_name()} {shape}, not the "
             f"float32 [1,{rows},anchors] that the file states; export it again"
         )
-
-
-def _where(slot: Slot) -> str:
-    return f"tile {slot.tile.tile_id} at {slot.tile.x}, {slot.tile.y}" if slot.tile else "a tile"
 
 
 def _request(compiled: Any, image: np.ndarray) -> Any:

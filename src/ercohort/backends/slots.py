@@ -22,6 +22,11 @@ Found = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.u
 """Boxes, scores and labels of one tile: the last three fields of `Candidates`."""
 
 
+def where(slot: Slot) -> str:
+    """Name the tile in a slot, for messages."""
+    return f"tile {slot.tile.tile_id} at {slot.tile.x}, {slot.tile.y}" if slot.tile else "a tile"
+
+
 @dataclass(frozen=True)
 class _Run:
     slot: Slot
@@ -115,10 +120,8 @@ class SlotBackend(ABC):
             Most of them do: that is no tile, but a network that failed.
         """
         if 2 * n_dropped > n_anchors:
-            tile = slot.tile
-            where = f"tile {tile.tile_id} at {tile.x}, {tile.y}" if tile else "a tile"
             raise BackendError(
-                f"{self.model.path}: most of what the network gave on {where} is no number or no box; "
+                f"{self.model.path}: most of what the network gave on {where(slot)} is no number or no box; "
                 f"{cure}, or export the detector again"
             )
         if n_dropped:

@@ -34,14 +34,14 @@ static __device__ void count_up_to(bool flag, int* sums)
     }
 }
 
-// Write what is kept and owned into the tile's result, without gaps and in order: the count in the first
-// of 16 bytes and the anchors that are no nucleus in the second four, then room for `anchors` boxes, scores and labels. The result lies in the host's memory: only what
-// is found crosses the bus.
+// Write what is kept and owned into the tile's result, without gaps and in order: 16 bytes that begin with
+// the count (4) and the number of anchors that are no nucleus (4), then room for `anchors` boxes, scores and
+// labels. The result lies in the host's memory: only what is found crosses the bus.
 // One block a tile.
 extern "C" __global__ void __launch_bounds__(BLOCK)
-own(const uint32* __restrict__ counts, const uint32* __restrict__ odd, const Box* __restrict__ boxes, const float* __restrict__ scores,
-    const uint8* __restrict__ labels, const uint8* __restrict__ dropped, const Window* __restrict__ tiles,
-    uint8* __restrict__ result, uint64 stride, int anchors)
+own(const uint32* __restrict__ counts, const uint32* __restrict__ odd, const Box* __restrict__ boxes,
+    const float* __restrict__ scores, const uint8* __restrict__ labels, const uint8* __restrict__ dropped,
+    const Window* __restrict__ tiles, uint8* __restrict__ result, uint64 stride, int anchors)
 {
     __shared__ int sums[BLOCK];
     uint8* out = result + blockIdx.x * stride;

@@ -48,7 +48,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK) clear(uint32* counts, uint32
 }
 
 // Gather each tile's candidates as `decode._above` does, in no particular order: the anchor is kept for the
-// ranking. Anchors whose numbers are no nucleus are counted in `odd`. The head is (tiles, 4 + classes, anchors): centre x and y, width, height, probabilities.
+// ranking. Anchors whose numbers are no nucleus are counted in `odd`. The head is (tiles, 4 + classes,
+// anchors): centre x and y, width, height, probabilities.
 // One thread an anchor; grid (anchors / block, tiles).
 extern "C" __global__ void __launch_bounds__(BLOCK)
 select(const float* __restrict__ head, int classes, float side, float threshold, uint32* counts, uint32* odd,
