@@ -15,6 +15,7 @@ scattergather:
     shard=1,
 
 
+include: "workflow/rules/planning.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/hooks.smk"
 include: "workflow/rules/engine.smk"
@@ -41,6 +42,8 @@ rule all:
             file=["slide.json", "nuclei.parquet", "nuclei.geojson.zip"],
         ),
         branch(CONFIG.strict, then="results/strict.ok", otherwise=[]),
+    message:
+        "The cohort is complete"
 
 
 if not workflow.is_main_process:

@@ -1,6 +1,4 @@
 # The sheet, the config and what the rules ask about a slide.
-import gc
-import inspect
 import os
 import sys
 import time
@@ -29,9 +27,6 @@ except ErcohortError as error:
     raise SystemExit(f"ercohort: {error}") from None
 
 STARTED = time.time()
-# The jobs of a thousand slides are millions of objects that stay; looking through them again and again is a
-# tenth of the time that planning takes.
-gc.set_threshold(200_000, 50, 100)
 # Slides are pooled where the sheet has the column that tells what belongs together.
 GROUP_TABLE = (
     {
@@ -62,12 +57,6 @@ SHARD_SETTINGS = {
 
 wildcard_constraints:
     slide=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
-
-
-def known(function):
-    """Note a function's signature: Snakemake asks for it some tens of thousands of times for a thousand slides."""
-    function.__signature__ = inspect.signature(function)
-    return function
 
 
 @cache
