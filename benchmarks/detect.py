@@ -120,7 +120,7 @@ def measure(
 ) -> Times:
     """Time the parts in turn and keep the best of each."""
     detector = read_model(model)
-    choice = choose_backend("openvino", precision=precision)
+    choice = choose_backend("openvino", precision=precision, model=detector)
     settings = DetectSettings(score=score)
     common = {"tile_px": 640, "detect": settings, "threads": threads}
     with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import tempfile
@@ -26,32 +27,22 @@ RADIUS_UM = 3.0
 """A nucleus is found by a box whose centre is no further off; neighbours are 7.5 µm apart."""
 
 ROUND_TILES = 60  # more than a backend holds at once
-FIRST_SEED = 70_000
-"""Of the tiles that set the int8 ranges; no measured slide has such a seed."""
 
 FIELDS = ROOT.parent / "shared/data/ihc-dev"
 KINDS = ("ki67-fields", "bcdata")
-ASKING = (
-    "An int8 file is made by `snakemake export`, from a checkpoint, and is used by naming it as `model`; the "
-    "default detector has none, and `precision` does not offer int8."
-)
 
 
 def measure(size: Size) -> Part:
-    """Make an int8 file of the default detector; run it and the other precisions on the same tiles."""
+    """Run the default detector in every precision that this processor has, on the same tiles."""
     slide = slides.planted(size.peers_area, tissue_share=0.9)
     with tempfile.TemporaryDirectory() as folder:
-        int8 = str(Path(folder, "int8.onnx"))
-        do("make_int8", path=int8, n_tiles=size.calibration)
-        found = do("compare_precisions", slide=str(slide), int8=int8, repeat=size.repeat)
-        fields, remark = _on_fields(int8, found["order"], Path(folder)) if size.once else ([], "")
+        found = do("compare_precisions", slide=str(slide), repeat=size.repeat)
+        fields, remark = _on_fields(found["order"], Path(folder)) if size.once else ([], "")
     figures = [figure for name in found["order"] for figure in _figures(name, found)]
     remarks = [
         f"{slide.name}, {found['n_tiles']} tiles, {found['n_planted']:,} planted nuclei; a nucleus is found "
         f"within {RADIUS_UM:g} µm; in turn, {size.repeat} times, all cores, the fastest counts",
-        f"int8: {size.calibration} simulated tiles of other slides set its ranges; what it leaves in float32 "
-        f"ran in {found['around_int8']}",
-        ASKING,
+        f"`precision: auto` takes {found['auto']} on this processor",
     ]
     return Part("Precision", figures + fields, None, remarks + [remark] * bool(remark))
 
@@ -72,13 +63,13 @@ def _figures(name: str, found: dict[str, Any]) -> list[Figure]:
     return figures
 
 
-def _on_fields(int8: str, names: list[str], folder: Path) -> tuple[list[Figure], str]:
-    """Compare int8 with the precision before it on annotated fields, where they are."""
+def _on_fields(names: list[str], folder: Path) -> tuple[list[Figure], str]:
+    """Compare the last two precisions on annotated fields, where they are."""
     if not FIELDS.is_dir():
         return [], f"annotated fields not measured: {os.path.relpath(FIELDS, ROOT)} is not there"
 
     def found_by(name: str) -> dict[str, Any]:
-        return do("on_fields", precision=name, int8=int8, data=str(FIELDS), out=str(folder / name))
+        return do("on_fields", precision=name, data=str(FIELDS), out=str(folder / name))
 
     figures = []
     with ThreadPoolExecutor() as pool:  # nothing is timed here
@@ -89,16 +80,6 @@ def _on_fields(int8: str, names: list[str], folder: Path) -> tuple[list[Figure],
                     Figure("  F1, mean of classes", done[kind]["class_mean_f1"], ""),
                 ]
     return figures, "annotated fields: Ki-67, within 5 µm, through `ercohort run` and `ercohort evaluate`"
-
-
-def make_int8(path: Path, n_tiles: int) -> None:
-    """Quantise the default detector on simulated tiles, as `export` does on those for training."""
-    from ercohort.config import load_config
-    from ercohort.simulate.tile import simulate_tile
-    from ercohort.training.quantise import to_int8
-
-    tiles = [simulate_tile(FIRST_SEED + k).image for k in range(n_tiles)]
-    to_int8(Path(load_config(Path("config/config.yaml")).model), path, tiles)
 
 
 @dataclass
@@ -113,26 +94,28 @@ class Runner:
     nuclei: pl.DataFrame | None = None
 
 
-def compare(path: Path, int8: Path, repeat: int) -> dict[str, Any]:
+def compare(path: Path, repeat: int) -> dict[str, Any]:
     """Time every precision on all tiles of a slide, in turn, and count what each finds.
 
     Returns
     -------
     For every name in `order`: `stage` and `network`, least seconds a tile; `f1`, `class_mean_f1` against the
     planted nuclei; `agreement`, F1 of nuclei of the same class against float32's, and `least`, what `export`
-    asks for.
+    asks for. `auto`: the precision that the workflow takes.
     """
     import polars as pl
     from detect import lay_tiles, time_network
 
+    from ercohort.backends import choose_backend
     from ercohort.config import load_config
     from ercohort.detect import detect_shard
     from ercohort.merge import merge_shards
+    from ercohort.model import read_model
     from ercohort.slide import open_slide
 
     config = load_config(Path("config/config.yaml"))
     settings = config.detect
-    runners = _load(int8, config)
+    runners = _load(config)
     with open_slide(path) as slide:
         tiles = lay_tiles(slide, slides.MPP, 10**9)
         for turn in range(-1, repeat):
@@ -155,35 +138,34 @@ def compare(path: Path, int8: Path, repeat: int) -> dict[str, Any]:
         "order": list(runners),
         "n_tiles": len(tiles),
         "n_planted": len(planted),
-        "around_int8": runners[INT8].whole.precision,
+        "auto": choose_backend("openvino", model=read_model(config.model)).precision,
         **{name: _result(one, planted, runners["f32"].nuclei) for name, one in runners.items()},
     }
 
 
-def _load(int8: Path, config: Any) -> dict[str, Runner]:
+def _load(config: Any) -> dict[str, Runner]:
     """Load what this processor can run, in the order that is shown."""
     from detect import NetworkAlone
 
     from ercohort.backends.openvino import OpenVinoBackend, inspect_cpu
+    from ercohort.errors import BackendError
     from ercohort.model import read_model
     from ercohort.training.parity import LEAST_F1, LEAST_F1_INT8
 
-    model, fastest = Path(config.model), inspect_cpu("auto").precision
-    ways = {"f32": (model, "f32", LEAST_F1)}
-    if fastest != "f32":
-        ways[fastest] = (model, fastest, LEAST_F1)
-    ways[INT8] = (int8, fastest, LEAST_F1_INT8)
+    model = read_model(config.model)
     options = {
         "tile_px": config.tiles.tile_px,
         "detect": config.detect,
         "threads": len(os.sched_getaffinity(0)),
     }
     runners = {}
-    for name, (file, precision, least) in ways.items():
-        whole, alone = (
-            kind(read_model(file), **options, precision=precision) for kind in (OpenVinoBackend, NetworkAlone)
-        )
-        runners[name] = Runner(whole, alone, least)
+    for precision, least in {"f32": LEAST_F1, "bf16": LEAST_F1, INT8: LEAST_F1_INT8}.items():
+        with contextlib.suppress(BackendError):  # this processor lacks it
+            inspect_cpu(precision)
+            whole, alone = (
+                kind(model, **options, precision=precision) for kind in (OpenVinoBackend, NetworkAlone)
+            )
+            runners[precision] = Runner(whole, alone, least)
     return runners
 
 
@@ -212,7 +194,7 @@ def _confusion(found: pl.DataFrame, truth: pl.DataFrame) -> Any:
     return confusion
 
 
-def on_fields(precision: str, int8: Path, data: Path, out: Path) -> dict[str, Any]:
+def on_fields(precision: str, data: Path, out: Path) -> dict[str, Any]:
     """Take annotated fields through `run_slide` and compare their nuclei with the annotation.
 
     Parameters
@@ -224,9 +206,7 @@ def on_fields(precision: str, int8: Path, data: Path, out: Path) -> dict[str, An
     from ercohort.evaluate import evaluate_results
     from ercohort.run import run_slide
 
-    config = load_config(Path("config/config.yaml"))
-    changed = {"precision": "auto", "model": str(int8)} if precision == INT8 else {"precision": precision}
-    config = config.model_copy(update=changed)
+    config = load_config(Path("config/config.yaml")).model_copy(update={"precision": precision})
     result = {}
     for kind in KINDS:
         with (data / kind / "index.csv").open() as file:

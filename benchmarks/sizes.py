@@ -17,8 +17,6 @@ class Size:
         Of the slide that the peers are given; they would need hours for all of it.
     detection_area, detection_tiles, repeat
         Slide and tiles of the detection stage alone, and how often it is timed.
-    calibration
-        Tiles that set the ranges of an int8 file.
     merged, exported
         Numbers of nuclei.
     sheets
@@ -34,7 +32,6 @@ class Size:
     detection_area: float
     detection_tiles: int
     repeat: int
-    calibration: int
     merged: tuple[int, ...]
     exported: tuple[int, ...]
     sheets: tuple[int, ...]
@@ -44,11 +41,11 @@ class Size:
 
 SIZES = {
     "full": Size(
-        1.0, 1 / 16, 1 / 16, 180, 3, 128, (10**4, 10**5, 10**6, 10**7), (10**4, 10**5, 10**6, 5 * 10**6),
+        1.0, 1 / 16, 1 / 16, 180, 3, (10**4, 10**5, 10**6, 10**7), (10**4, 10**5, 10**6, 5 * 10**6),
         (10, 100, 1000), 3, True,
     ),
     "part": Size(
-        1 / 16, 1 / 64, 1 / 16, 120, 2, 64, (10**4, 10**5, 10**6), (10**4, 10**5, 10**6), (10, 100, 1000), 5
+        1 / 16, 1 / 64, 1 / 16, 120, 2, (10**4, 10**5, 10**6), (10**4, 10**5, 10**6), (10, 100, 1000), 5
     ),
-    "tiny": Size(1 / 256, 1 / 1024, 1 / 256, 6, 1, 4, (10**3, 10**4), (10**3, 10**4), (2, 10), 1),
+    "tiny": Size(1 / 256, 1 / 1024, 1 / 256, 6, 1, (10**3, 10**4), (10**3, 10**4), (2, 10), 1),
 }  # fmt: skip

@@ -83,12 +83,13 @@ def floors(slide: str, out: str, precision: str | None = None) -> dict[str, Any]
 
     config = load_config(Path("config/config.yaml"))
     tiles, threads = pl.read_parquet(Path(out, "tiles.parquet")), len(os.sched_getaffinity(0))
-    precision = choose_backend("openvino", 0, precision=precision or config.precision).precision
+    model = read_model(config.model)
+    precision = choose_backend("openvino", 0, precision=precision or config.precision, model=model).precision
     side = config.tiles.tile_px
     with open_slide(slide) as pixels:
         read = time_reading(pixels, tiles, side, threads) * len(tiles)
     options = {"tile_px": side, "detect": config.detect, "threads": threads, "precision": precision}
-    with NetworkAlone(read_model(config.model), **options) as backend:
+    with NetworkAlone(model, **options) as backend:
         time_network(backend, 8)
         network = time_network(backend, len(tiles)) * len(tiles)
     content = Path(out, "nuclei.geojson.zip").read_bytes()
@@ -114,26 +115,18 @@ def detection(slide: str, tiles: int, repeat: int, precision: str = "auto") -> d
     }  # fmt: skip
 
 
-def make_int8(path: str, n_tiles: int) -> dict[str, Any]:
-    """Make an int8 file of the default detector."""
-    import precisions
-
-    precisions.make_int8(Path(path), n_tiles)
-    return {}
-
-
-def compare_precisions(slide: str, int8: str, repeat: int) -> dict[str, Any]:
+def compare_precisions(slide: str, repeat: int) -> dict[str, Any]:
     """Run float32, bf16 and int8 on the same tiles."""
     from precisions import compare
 
-    return compare(Path(slide), Path(int8), repeat)
+    return compare(Path(slide), repeat)
 
 
-def on_fields(precision: str, int8: str, data: str, out: str) -> dict[str, Any]:
+def on_fields(precision: str, data: str, out: str) -> dict[str, Any]:
     """Count the annotated nuclei that one precision finds."""
     import precisions
 
-    return precisions.on_fields(precision, Path(int8), Path(data), Path(out))
+    return precisions.on_fields(precision, Path(data), Path(out))
 
 
 def oracle(slide: str) -> dict[str, Any]:
@@ -220,7 +213,7 @@ def _timed(job: Any, *arguments: Any) -> float:
 
 
 TASKS = (
-    run_slide, floors, detection, make_int8, compare_precisions, on_fields, oracle, merge, make_nuclei,
+    run_slide, floors, detection, compare_precisions, on_fields, oracle, merge, make_nuclei,
     write_geojson, validate_geojson, simulate, write_svs,
 )  # fmt: skip
 

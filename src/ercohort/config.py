@@ -67,8 +67,10 @@ class Config(Settings):
     samples: str = Field("config/samples.tsv", description="The sheet of slides.")
     model: str = Field("models/er-yolov8n.onnx", description="The detector, an ONNX file.")
     backend: Literal["auto", "openvino", "tensorrt"] = Field("auto", description="What runs the detector.")
-    precision: Literal["auto", "f32", "bf16"] = Field(
-        "auto", description="Arithmetic of the CPU backend; auto is bf16 where the CPU has it, else f32."
+    precision: Literal["auto", "f32", "bf16", "int8"] = Field(
+        "auto",
+        description="Arithmetic of the CPU backend; auto is bf16 where the CPU has it, else int8 where it "
+        "has that and the detector a file for it, else f32.",
     )
     group_by: str | None = Field(
         "patient", description="Column of the sheet whose slides are pooled in cohort_er_by_group.csv."

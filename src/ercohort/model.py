@@ -32,6 +32,7 @@ MAX_PX = 8192
 """Greatest side of a tile, pixels."""
 
 _MAX_LITERAL = 10_000
+_SIDE_BY_SIDE = "`snakemake export` writes both; put them side by side"
 
 # Classes go into CSV columns, JSON and pictures: nothing that a spreadsheet, a terminal or QuPath acts on.
 _CLASS_NAME = re.compile(r"[^\W_](?:[\w .+()/%:-]*[\w.+()%-])?")
@@ -124,16 +125,47 @@ def fp16_file(model: ModelInfo) -> Path:
     ModelError
         There is none, or it was made from another file, by its `source_sha256` where it has one.
     """
-    path = Path(model.path)
-    path = path.with_name(f"{path.stem}-fp16.onnx")
-    cure = "`snakemake export` writes both; put them side by side"
+    path = twin_path(model.path, "fp16")
     if not path.exists():
-        raise ModelError(f"{path}: no such file, and a GPU needs it beside {model.path}; {cure}")
-    half = read_model(path)
+        raise ModelError(f"{path}: no such file, and a GPU needs it beside {model.path}; {_SIDE_BY_SIDE}")
+    return _checked_twin(path, model)
+
+
+def int8_file(model: ModelInfo) -> Path:
+    """Return the detector's int8 file, which a CPU can run in its place: `NAME-int8.onnx` beside `NAME.onnx`.
+
+    Raises
+    ------
+    ModelError
+        There is none, or it was made from another file, by its `source_sha256` where it has one.
+    """
+    path = twin_path(model.path, "int8")
+    if not path.exists():
+        raise ModelError(
+            f"{path}: no such file, and `precision: int8` needs it beside {model.path}; `snakemake export` "
+            "writes it where it agrees with float32; or set `precision: auto`"
+        )
+    return _checked_twin(path, model)
+
+
+def int8_sha256(model: ModelInfo) -> str | None:
+    """Return the SHA-256 of the int8 file beside the detector; None where there is none."""
+    path = twin_path(model.path, "int8")
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def twin_path(model: str | os.PathLike[str], kind: str) -> Path:
+    """Return where the file of the same detector in another precision stands: `fp16` or `int8`."""
+    path = Path(model)
+    return path.with_name(f"{path.stem}-{kind}.onnx")
+
+
+def _checked_twin(path: Path, model: ModelInfo) -> Path:
+    twin = read_model(path)
     source = read_onnx(path.read_bytes())[1].get("source_sha256", model.sha256)
     same = ("version", "mpp", "labels")
-    if source != model.sha256 or any(getattr(half, name) != getattr(model, name) for name in same):
-        raise ModelError(f"{path}: was not made from {model.path}; {cure}")
+    if source != model.sha256 or any(getattr(twin, name) != getattr(model, name) for name in same):
+        raise ModelError(f"{path}: was not made from {model.path}; {_SIDE_BY_SIDE}")
     return path
 
 

@@ -6,7 +6,7 @@ step run again.
 """
 
 STEP_VERSION: dict[str, int] = {
-    "engine": 2,
+    "engine": 3,
     "convert": 1,
     "tissue_tiles": 3,
     "detect_shard": 2,

@@ -10,7 +10,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from ercohort.backends import choose_backend
+from ercohort.backends import choose_backend, openvino
+from ercohort.backends.openvino import inspect_cpu
 from ercohort.backends.protocol import Backend, Candidates, Slot, Tile
 from ercohort.backends.slots import Found, SlotBackend
 from ercohort.config import DetectSettings
@@ -18,7 +19,7 @@ from ercohort.decode import decode_tile
 from ercohort.errors import BackendError, ModelError
 from ercohort.model import ModelInfo, read_model
 from ercohort.schema import LABELS
-from tests.tiny_onnx import paint, write_detector
+from tests.tiny_onnx import GOOD_METADATA, paint, write_detector
 
 pytestmark = pytest.mark.timeout(120)
 DETECT = DetectSettings()
@@ -145,14 +146,26 @@ class TestDefaultModel:
         np.testing.assert_array_equal(one.boxes, four.boxes)
         np.testing.assert_array_equal(one.score, four.score)
 
-    def test_bf16_sees_the_same_nuclei(self) -> None:
-        if choose_backend("openvino").precision != "bf16":
-            pytest.skip("this processor has no bf16 instructions")
-        exact, fast = self.run("f32", 2), self.run("bf16", 2)
+    @pytest.mark.parametrize("precision", ["bf16", "int8"])
+    def test_a_faster_precision_sees_the_same_nuclei(self, precision: str) -> None:
+        try:
+            inspect_cpu(precision)
+        except BackendError as error:
+            pytest.skip(str(error))
+        exact, fast = self.run("f32", 2), self.run(precision, 2)
         sure = exact.boxes[exact.score > 0.4]
         centres = (fast.boxes[:, :2] + fast.boxes[:, 2:]) / 2
         distance = np.linalg.norm((sure[:, None, :2] + sure[:, None, 2:]) / 2 - centres[None], axis=2).min(1)
         assert (distance < 1.0).mean() > 0.97
+
+    def test_int8_is_the_same_to_the_bit_for_any_threads(self) -> None:
+        try:
+            inspect_cpu("int8")
+        except BackendError as error:
+            pytest.skip(str(error))
+        one, four = self.run("int8", 1), self.run("int8", 4)
+        np.testing.assert_array_equal(one.boxes, four.boxes)
+        np.testing.assert_array_equal(one.score, four.score)
 
 
 def test_precision_is_what_was_asked_for(tiny: Path) -> None:
@@ -165,6 +178,70 @@ def test_precision_is_what_was_asked_for(tiny: Path) -> None:
             choose_backend("auto", precision="bf16")
     else:
         assert choose_backend("auto", precision="bf16").precision == "bf16"
+
+
+@pytest.fixture
+def vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor without bf16 that has VNNI, whatever this one is."""
+    monkeypatch.setattr(openvino, "_has_bf16", lambda core: False)
+    monkeypatch.setattr(openvino, "_has_vnni", lambda: True)
+
+
+@pytest.mark.usefixtures("vnni")
+class TestInt8:
+    """The detector's int8 file is run in its place where the processor is good at that."""
+
+    def test_auto_takes_it_where_there_is_one(self, tiny: Path) -> None:
+        model = read_model(tiny)
+        assert choose_backend("auto", model=model).precision == "f32"
+        write_detector(tiny.with_name("tiny-int8.onnx"))
+        choice = choose_backend("auto", model=model)
+        assert choice.precision == "int8"
+        assert ", int8, " in choice.reason
+        assert choose_backend("auto", model=model, precision="f32").precision == "f32"
+
+    def test_it_is_that_file_which_runs(self, tiny: Path) -> None:
+        """A file of other scores stands in for it: they are what is found."""
+        write_detector(tiny.with_name("tiny-int8.onnx"), classes=[(0.9, -2.0), (0.7, -0.7)])
+        image = np.full((128, 128, 3), 255, np.uint8)
+        paint(image, (3, 7), (16, 40), 20)
+        model = read_model(tiny)
+        with choose_backend("auto", model=model, precision="int8").open(
+            model, tile_px=128, detect=DETECT, threads=1
+        ) as backend:
+            (found,) = run_tiles(backend, [image])
+            assert backend.precision == "int8"
+            assert backend.model == model
+        np.testing.assert_allclose(found.score, [0.9 - 2 * 20 / 255], atol=1e-6)
+
+    def test_a_file_of_another_detector_is_not_run(self, tiny: Path) -> None:
+        foreign = write_detector(tiny.with_name("tiny-int8.onnx"), metadata={**GOOD_METADATA, "version": "2"})
+        model = read_model(tiny)
+        choice = choose_backend("auto", model=model)
+        assert choice.precision == "f32"
+        assert f"{foreign}: was not made from {tiny}" in choice.reason
+        with pytest.raises(ModelError, match="was not made from"):
+            choose_backend("auto", model=model, precision="int8")
+
+    def test_asked_for_and_not_there(self, tiny: Path) -> None:
+        with pytest.raises(ModelError, match=r"tiny-int8\.onnx: no such file.*set `precision: auto`"):
+            choose_backend("openvino", model=read_model(tiny), precision="int8")
+
+
+def test_int8_needs_a_processor_for_it(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino, "_has_bf16", lambda core: False)
+    monkeypatch.setattr(openvino, "_has_vnni", lambda: False)
+    write_detector(tiny.with_name("tiny-int8.onnx"))
+    assert choose_backend("auto", model=read_model(tiny)).precision == "f32"
+    with pytest.raises(BackendError, match="no VNNI instructions for int8; set `precision: auto` or `f32`"):
+        choose_backend("auto", model=read_model(tiny), precision="int8")
+
+
+def test_bf16_comes_before_int8(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino, "_has_bf16", lambda core: True)
+    monkeypatch.setattr(openvino, "_has_vnni", lambda: True)
+    write_detector(tiny.with_name("tiny-int8.onnx"))
+    assert choose_backend("auto", model=read_model(tiny)).precision == "bf16"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 try:
     from ercohort import cohort, gone, preflight, unfinished
     from ercohort.errors import ErcohortError
+    from ercohort.model import int8_sha256
     from ercohort.run_lock import RunLock
     from ercohort.slide.child import MEMORY_MB
     from ercohort.slide.convert import needs_conversion
@@ -51,6 +52,7 @@ SHARD_SETTINGS = {
     ),
     "score": CONFIG.detect.score,
     "model_sha256": MODEL.sha256,
+    "int8_sha256": int8_sha256(MODEL),
     "versions": [STEP_VERSION[step] for step in ("tissue_tiles", "detect_shard")],
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -22,44 +23,84 @@ from ercohort.backends.slots import Found, SlotBackend, where
 from ercohort.config import DetectSettings
 from ercohort.decode import decode_and_count
 from ercohort.errors import BackendError, ModelError
-from ercohort.model import ModelInfo
+from ercohort.model import ModelInfo, int8_file, twin_path
 
 _SPARE_SLOTS = 2  # per stream: one being filled and one being decoded while the stream works on a third
 
 
 @dataclass(frozen=True)
 class Cpu:
-    """What OpenVINO makes of this machine's processor."""
+    """What OpenVINO makes of this machine's processor.
+
+    `remark` says why `auto` did not take a file that stands beside the detector.
+    """
 
     device: str
     precision: str
     runtime: str
+    remark: str = ""
 
 
-def inspect_cpu(precision: str = "auto") -> Cpu:
+def inspect_cpu(precision: str = "auto", model: ModelInfo | None = None) -> Cpu:
     """Name the processor and decide the arithmetic.
 
     Parameters
     ----------
     precision
-        `f32`, `bf16`, or `auto`: bf16 where the processor has instructions for it.
+        `f32`, `bf16`, `int8`, or `auto`: bf16 where the processor has instructions for it, else int8 where it
+        has those and `model` comes in int8, else f32.
+    model
+        The detector; None where only the processor counts.
 
     Raises
     ------
     BackendError
-        bf16 is asked for and this processor lacks it, or OpenVINO finds no CPU plugin.
+        What is asked for is not in this processor, or OpenVINO finds no CPU plugin.
+    ModelError
+        int8 is asked for, and the detector has no such file.
     """
     try:
         core = ov.Core()
         device = " ".join(str(core.get_property("CPU", "FULL_DEVICE_NAME")).split())
-        has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        has_bf16 = _has_bf16(core)
     except RuntimeError as error:
         raise BackendError(f"OpenVINO does not work here: {_one_line(error)}; reinstall openvino") from None
     if precision == "bf16" and not has_bf16:
         raise BackendError(f"{device} has no bf16 instructions; set `precision: auto` or `f32`")
+    if precision == "int8" and not _has_vnni():
+        raise BackendError(f"{device} has no VNNI instructions for int8; set `precision: auto` or `f32`")
+    if precision == "int8" and model is not None:
+        int8_file(model)
+    remark = ""
     if precision == "auto":
-        precision = "bf16" if has_bf16 else "f32"
-    return Cpu(device, precision, f"OpenVINO {ov.get_version().split('-')[0]}")
+        precision, remark = ("bf16", "") if has_bf16 else _int8_or_f32(model)
+    return Cpu(device, precision, f"OpenVINO {ov.get_version().split('-')[0]}", remark)
+
+
+def _int8_or_f32(model: ModelInfo | None) -> tuple[str, str]:
+    if model is None or not twin_path(model.path, "int8").exists() or not _has_vnni():
+        return "f32", ""
+    try:
+        int8_file(model)
+    except ModelError as error:
+        return "f32", str(error)
+    return "int8", ""
+
+
+def _has_bf16(core: ov.Core) -> bool:
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _has_vnni() -> bool:
+    """Whether the processor adds products of bytes in 32 bits.
+
+    Without these instructions OpenVINO's kernels add pairs of them in 16 bits, which can overflow.
+    """
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return bool(flags & {"avx512_vnni", "avx_vnni"})
 
 
 class OpenVinoBackend(SlotBackend):
@@ -76,12 +117,13 @@ class OpenVinoBackend(SlotBackend):
     threads
         CPU threads that the network may use; as many tiles run at once.
     precision
-        `f32` or `bf16`.
+        `f32`, `bf16` or `int8`, which runs the detector's int8 file.
 
     Raises
     ------
     ModelError
-        The detector takes another tile size only, or its output is not what the file says.
+        The detector takes another tile size only, its output is not what the file says, or it has no int8
+        file.
     BackendError
         OpenVINO cannot load or compile the file.
     """
@@ -100,9 +142,10 @@ class OpenVinoBackend(SlotBackend):
                 f"{model.path}: takes tiles of {model.fixed_px} px only, and `tiles.tile_px` is {tile_px}; "
                 "change one of them, or export the detector with dynamic=True"
             )
-        cpu = inspect_cpu(precision)
-        compiled = _compile(model, tile_px, threads, cpu.precision)
-        _check_output(model, compiled)
+        cpu = inspect_cpu(precision, model)
+        file = str(int8_file(model)) if cpu.precision == "int8" else model.path
+        compiled = _compile(file, tile_px, threads, cpu.precision)
+        _check_output(file, len(model.labels), compiled)
         n_slots = threads * (1 + _SPARE_SLOTS)
         images = [np.zeros((tile_px, tile_px, 3), np.uint8) for _ in range(n_slots)]
         super().__init__(
@@ -135,11 +178,11 @@ class OpenVinoBackend(SlotBackend):
         self._requests.clear()
 
 
-def _compile(model: ModelInfo, tile_px: int, threads: int, precision: str) -> Any:
+def _compile(file: str, tile_px: int, threads: int, precision: str) -> Any:
     """Compile for tiles of one size: with free dimensions the CPU plugin is several times slower."""
     try:
         core = ov.Core()
-        network = core.read_model(model.path)
+        network = core.read_model(file)
         network.reshape([1, 3, tile_px, tile_px])
         steps = PrePostProcessor(network)
         image = steps.input()
@@ -149,24 +192,25 @@ def _compile(model: ModelInfo, tile_px: int, threads: int, precision: str) -> An
         options = {
             "NUM_STREAMS": threads,
             "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": precision,
+            # An int8 file says itself which layers are int8; the others stay as exact as they are.
+            "INFERENCE_PRECISION_HINT": "f32" if precision == "int8" else precision,
             # Readers and other jobs use the same cores: a pinned stream would wait while another core idles.
             "ENABLE_CPU_PINNING": False,
         }
         return core.compile_model(steps.build(), "CPU", options)
     except RuntimeError as error:
-        raise BackendError(f"{model.path}: OpenVINO cannot load it: {_one_line(error)}") from None
+        raise BackendError(f"{file}: OpenVINO cannot load it: {_one_line(error)}") from None
 
 
-def _check_output(model: ModelInfo, compiled: Any) -> None:
+def _check_output(file: str, n_labels: int, compiled: Any) -> None:
     """Check the output that the network really has: what the file says of it is only a note."""
     output = compiled.outputs[0]
     shape = output.get_partial_shape()
-    rows = 4 + len(model.labels)
+    rows = 4 + n_labels
     as_said = shape.is_static and len(shape) == 3 and (shape[0], shape[1]) == (1, rows)
     if not as_said or output.get_element_type() != ov.Type.f32:
         raise ModelError(
-            f"{model.path}: its output is {output.get_element_type().get_type_name()} {shape}, not the "
+            f"{file}: its output is {output.get_element_type().get_type_name()} {shape}, not the "
             f"float32 [1,{rows},anchors] that the file states; export it again"
         )
 

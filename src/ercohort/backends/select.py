@@ -89,23 +89,26 @@ def choose_backend(
     gpu
         GPUs that the job may use (``--resources gpu=``); 0 asks for the CPU.
     precision
-        `auto`, `f32` or `bf16`, from the config: arithmetic on the CPU.
+        `auto`, `f32`, `bf16` or `int8`, from the config: arithmetic on the CPU.
     tensorrt
         Settings of the GPU backend; None takes the defaults.
     model, tile_px
-        The detector and its tiles, to be told beforehand that a GPU cannot run it.
+        The detector and its tiles: whether it comes in int8, and to be told beforehand that a GPU cannot
+        run it.
 
     Raises
     ------
     BackendError
         The backend or the precision is not to be had here; the message says what to do.
+    ModelError
+        `precision` is `int8`, and the detector has no such file.
     """
     if name not in ("auto", "openvino", "tensorrt"):
         raise BackendError(f"backend `{name}` is not known; set `backend` to auto, openvino or tensorrt")
     if name == "openvino":
-        return _openvino(precision, "backend is `openvino`")
+        return _openvino(precision, "backend is `openvino`", model)
     if name == "auto" and gpu == 0:
-        return _openvino(precision, "no GPU was asked for")
+        return _openvino(precision, "no GPU was asked for", model)
     settings = TensorRtSettings() if tensorrt is None else tensorrt
     try:
         if gpu == 0:
@@ -114,7 +117,7 @@ def choose_backend(
     except (BackendError, ModelError) as error:
         if name == "tensorrt":
             raise gpu_refused(error) from None
-        return _openvino(precision, str(error))
+        return _openvino(precision, str(error), model)
 
 
 def choose_prepared(prepared: dict[str, Any], gpu: int, model: ModelInfo, tile_px: int) -> BackendChoice:
@@ -129,7 +132,7 @@ def choose_prepared(prepared: dict[str, Any], gpu: int, model: ModelInfo, tile_p
     """
     asked = prepared["asked"]
     if prepared["refused"]:
-        return _openvino(asked["precision"], prepared["refused"])
+        return _openvino(asked["precision"], prepared["refused"], model)
     return choose_backend(
         asked["backend"],
         gpu,
@@ -192,15 +195,16 @@ def _open_tensorrt(model: ModelInfo, **options: Any) -> Backend:
     return open_tensorrt(model, **options)
 
 
-def _openvino(precision: str, why: str) -> BackendChoice:
+def _openvino(precision: str, why: str, model: ModelInfo | None) -> BackendChoice:
     from ercohort.backends import openvino
 
-    found = openvino.inspect_cpu(precision)
+    found = openvino.inspect_cpu(precision, model)
+    remark = f"; {found.remark}" if found.remark else ""
     return BackendChoice(
         backend="openvino",
         precision=found.precision,
         device=found.device,
         runtime=found.runtime,
-        reason=f"using the CPU ({why}): {found.runtime}, {found.precision}, {found.device}",
+        reason=f"using the CPU ({why}): {found.runtime}, {found.precision}, {found.device}{remark}",
         _open=openvino.OpenVinoBackend,
     )

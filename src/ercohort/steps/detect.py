@@ -125,7 +125,9 @@ def detect_nuclei(
                     job.run,
                     choose_prepared(prepared, gpu, detector, tile_px),
                     prepared["asked"]["tensorrt"]["batch"],
-                    lambda: choose_backend("openvino", precision=prepared["asked"]["precision"]),
+                    lambda: choose_backend(
+                        "openvino", precision=prepared["asked"]["precision"], model=detector
+                    ),
                 )
             if found.stats["failed"] and not os.path.exists(slide_record.info.path):
                 raise MachineError(

@@ -35,8 +35,9 @@ def prepare_engine(
     backend, precision, tensorrt
         Of the config.
     output
-        `engine.json`. `refused` says why a GPU that was found could not be used, and `engine` is the record
-        of the engine in its store; null where they do not apply.
+        `engine.json`. `refused` says why a GPU that was found could not be used, `engine` is the record of
+        the engine in its store, and `int8_sha256` that of the file beside the detector, which a CPU may run;
+        null where they do not apply.
     gpu
         GPUs that the job was given.
     tile_px
@@ -51,7 +52,7 @@ def prepare_engine(
     """
     from ercohort.backends import choose_backend, choose_prepared
     from ercohort.backends.select import gpu_refused
-    from ercohort.model import read_model
+    from ercohort.model import int8_sha256, read_model
 
     detector = read_model(model)
     settings = TensorRtSettings() if tensorrt is None else tensorrt
@@ -60,6 +61,7 @@ def prepare_engine(
         "asked": {"backend": backend, "precision": precision, "tensorrt": settings.model_dump()},
         "refused": None,
         "engine": None,
+        "int8_sha256": int8_sha256(detector),
     }
     choice = choose_backend(
         backend, gpu, precision=precision, tensorrt=settings, model=detector, tile_px=side

@@ -156,7 +156,7 @@ def _make_files(source: _Source, work: Path, settings: ExportSettings, sets: Til
     import onnx
 
     from ercohort.training.half import to_half
-    from ercohort.training.quantise import to_int8
+    from ercohort.training.quantise import write_int8
 
     metadata = source.metadata(settings)
     raw = _export_raw(source.path, work, source.training.tile_px)
@@ -168,8 +168,7 @@ def _make_files(source: _Source, work: Path, settings: ExportSettings, sets: Til
     if not settings.int8:
         return [full, half]
     LOGGER.info("calibrating int8 on %d tiles", min(settings.calibration_tiles, len(sets.train)))
-    to_int8(full, work / "calibrated.onnx", _spread(sets.train, settings.calibration_tiles))
-    save_detector(work / "calibrated.onnx", int8, metadata)
+    write_int8(full, int8, _spread(sets.train, settings.calibration_tiles))
     return [full, half, int8]
 
 

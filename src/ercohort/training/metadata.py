@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ercohort.files import atomic_path
-from ercohort.model import fp16_file, read_model
+from ercohort.model import fp16_file, int8_file, read_model, twin_path
 
 
 def save_detector(model: Any, output: str | os.PathLike[str], metadata: Mapping[str, str]) -> None:
@@ -43,32 +43,33 @@ def save_detector(model: Any, output: str | os.PathLike[str], metadata: Mapping[
 
 
 def restate(path: str | os.PathLike[str], **values: str) -> None:
-    """Change what a detector says about itself, and so does its FP16 twin where there is one.
+    """Change what a detector says about itself, and so do its FP16 and int8 files where there are any.
 
     Parameters
     ----------
     path
-        The float32 file. `NAME-fp16.onnx` beside it has to be made from it.
+        The float32 file. `NAME-fp16.onnx` and `NAME-int8.onnx` beside it have to be made from it.
     values
         Metadata to add or to replace, such as ``version="0.2.1", false_positive_percent="3.9"``.
 
     Raises
     ------
     ModelError
-        A file would be no detector any more, or the FP16 file is another detector's.
+        A file would be no detector any more, or a file beside it is another detector's.
     """
     path = Path(path)
     model = read_model(path)
-    twin = path.with_name(f"{path.stem}-fp16.onnx")
-    twins = [fp16_file(model)] if twin.exists() else []
-    save_detector(path, path, _metadata(path) | values)
-    # The FP16 file names the float32 one that it was made from, whose hash is another one now.
+    checks = {"fp16": fp16_file, "int8": int8_file}
+    twins = [check(model) for kind, check in checks.items() if twin_path(path, kind).exists()]
+    save_detector(path, path, metadata_of(path) | values)
+    # They name the float32 file that they were made from, whose hash is another one now.
     values |= {"source_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    for half in twins:
-        save_detector(half, half, _metadata(half) | values)
+    for twin in twins:
+        save_detector(twin, twin, metadata_of(twin) | values)
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def metadata_of(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return all `metadata_props` of an ONNX file."""
     import onnx
 
     return {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}

@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from ercohort.model import fp16_file, read_model
+from ercohort.model import fp16_file, int8_file, read_model
 from ercohort.schema import LABELS
 from ercohort.simulate import simulate_tile
 from ercohort.training.export import config_hash
@@ -32,8 +32,9 @@ def test_metadata_says_what_the_workflow_needs(graph):
     assert info.labels == LABELS
     assert (info.mpp, info.tile_px, info.name) == (0.5, 640, "er-yolov8n")
     assert info.false_positive_percent == 3.9  # models/README.md says where it comes from
-    assert fp16_file(info).name == "er-yolov8n-fp16.onnx"
-    assert read_model(fp16_file(info)).false_positive_percent == 3.9
+    for twin in (fp16_file(info), int8_file(info)):
+        assert twin.parent == MODEL.parent
+        assert read_model(twin).false_positive_percent == 3.9
     assert values["task"] == "detect"
     assert values["licence"] == "AGPL-3.0-or-later"
     assert config_hash(json.loads(values["training_config"])) == values["training_config_sha256"]
@@ -41,8 +42,9 @@ def test_metadata_says_what_the_workflow_needs(graph):
     assert MODEL.stat().st_size < 15_000_000
 
 
-def test_no_path_of_a_machine_is_in_the_file():
-    content = MODEL.read_bytes()
+@pytest.mark.parametrize("twin", ["", "-fp16", "-int8"])
+def test_no_path_of_a_machine_is_in_the_file(twin):
+    content = MODEL.with_name(f"{MODEL.stem}{twin}.onnx").read_bytes()
     assert b"/tmp/" not in content
     assert b"/home/" not in content
 

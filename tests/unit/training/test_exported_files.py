@@ -10,7 +10,7 @@ from ercohort.model import read_model
 from ercohort.simulate import simulate_tile
 from ercohort.training.half import body_nodes, last_convolutions, to_half
 from ercohort.training.parity import LEAST_F1, LEAST_F1_INT8, _run, compare
-from ercohort.training.quantise import to_int8
+from ercohort.training.quantise import write_int8
 
 onnx = pytest.importorskip("onnx", reason="needs the `train` extra: pip install 'ercohort[train]'")
 pytest.importorskip("onnxruntime", reason="needs the `train` extra: pip install 'ercohort[train]'")
@@ -39,7 +39,7 @@ def half(tmp_path_factory):
 @pytest.fixture(scope="module")
 def int8(tmp_path_factory, tiles):
     path = tmp_path_factory.mktemp("int8") / "int8.onnx"
-    to_int8(MODEL, path, tiles[:5])
+    write_int8(MODEL, path, tiles[:5])
     return path
 
 

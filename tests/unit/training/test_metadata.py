@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ercohort.errors import ModelError
-from ercohort.model import fp16_file, read_model
+from ercohort.model import fp16_file, int8_file, read_model
 from ercohort.training.metadata import restate
 from tests.tiny_onnx import GOOD_METADATA, TWO_CLASSES, write_detector
 
@@ -22,25 +22,24 @@ def without_metadata(path: Path) -> bytes:
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Path:
-    """A detector and its FP16 file."""
+def trio(tmp_path: Path) -> Path:
+    """A detector, its FP16 and its int8 file."""
     path = write_detector(tmp_path / "er.onnx")
-    write_detector(
-        tmp_path / "er-fp16.onnx",
-        metadata={**GOOD_METADATA, "source_sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
-    )
+    source = {"source_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    for kind in ("fp16", "int8"):
+        write_detector(tmp_path / f"er-{kind}.onnx", metadata=GOOD_METADATA | source)
     return path
 
 
-def test_both_files_state_the_rate_and_their_networks_are_as_they_were(pair: Path) -> None:
-    twin = pair.with_name("er-fp16.onnx")
-    before = [without_metadata(path) for path in (pair, twin)]
-    restate(pair, version="4", false_positive_percent="3.9")
-    model = read_model(pair)
+def test_all_files_state_the_rate_and_their_networks_are_as_they_were(trio: Path) -> None:
+    twins = [trio.with_name("er-fp16.onnx"), trio.with_name("er-int8.onnx")]
+    before = [without_metadata(path) for path in (trio, *twins)]
+    restate(trio, version="4", false_positive_percent="3.9")
+    model = read_model(trio)
     assert (model.version, model.false_positive_percent, model.mpp) == ("4", 3.9, 0.5)
-    assert fp16_file(model) == twin  # it still names the file that it was made from
-    assert read_model(twin).false_positive_percent == 3.9
-    assert [without_metadata(path) for path in (pair, twin)] == before
+    assert [fp16_file(model), int8_file(model)] == twins  # they still name the file that they were made from
+    assert [read_model(twin).false_positive_percent for twin in twins] == [3.9, 3.9]
+    assert [without_metadata(path) for path in (trio, *twins)] == before
 
 
 def test_a_detector_without_a_twin(tmp_path: Path) -> None:
@@ -50,17 +49,19 @@ def test_a_detector_without_a_twin(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["er.onnx"]
 
 
-def test_a_rate_that_is_none_leaves_the_file_as_it_was(pair: Path) -> None:
-    content = pair.read_bytes()
+def test_a_rate_that_is_none_leaves_the_file_as_it_was(trio: Path) -> None:
+    content = trio.read_bytes()
     with pytest.raises(ModelError, match=r"its `false_positive_percent` is 'many'; expected percent of"):
-        restate(pair, false_positive_percent="many")
-    assert pair.read_bytes() == content
+        restate(trio, false_positive_percent="many")
+    assert trio.read_bytes() == content
 
 
-def test_an_fp16_file_of_another_detector_is_refused(pair: Path) -> None:
+@pytest.mark.parametrize("kind", ["fp16", "int8"])
+def test_a_twin_of_another_detector_is_refused(trio: Path, kind: str) -> None:
     other = [(0.9, -2.0), TWO_CLASSES[1]]
-    write_detector(pair, classes=other)
-    content = pair.read_bytes()
-    with pytest.raises(ModelError, match="was not made from"):
-        restate(pair, version="4")
-    assert pair.read_bytes() == content
+    write_detector(trio, classes=other)
+    trio.with_name(f"er-{'int8' if kind == 'fp16' else 'fp16'}.onnx").unlink()
+    content = trio.read_bytes()
+    with pytest.raises(ModelError, match=f"er-{kind}.onnx: was not made from"):
+        restate(trio, version="4")
+    assert trio.read_bytes() == content
