@@ -12,6 +12,7 @@ import numpy as np
 import pyvips
 import tifffile
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Array = NDArray[np.uint8]
 
@@ -33,6 +34,24 @@ def glass(width: int, height: int, colour: tuple[int, int, int] = (241, 240, 242
     """Return empty glass with a scanner's noise, (height, width, 3)."""
     rng = np.random.default_rng(seed)
     return np.clip(np.array(colour) + rng.normal(0, 1.5, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def with_bubble(
+    picture: Array, mpp: float, centre: tuple[float, float], radius_um: float, *, rim_um: float = 20.0
+) -> Array:
+    """Lay an air bubble over a picture: blurred within, and a rim that lets 10 % through at its outer edge.
+
+    Parameters
+    ----------
+    centre
+        Column and row, pixels.
+    """
+    rows, cols = np.mgrid[: picture.shape[0], : picture.shape[1]]
+    depth = radius_um - np.hypot(cols - centre[0], rows - centre[1]) * mpp
+    sigma = 3.0 / mpp
+    light = np.where(depth[..., None] > 0, ndimage.gaussian_filter(picture, (sigma, sigma, 0)), picture)
+    passes = 0.1 + 0.9 * np.clip(depth / rim_um, 0, 1) ** 2
+    return (light * np.where(depth > 0, passes, 1.0)[..., None]).astype(np.uint8)
 
 
 def halve(picture: Array) -> Array:

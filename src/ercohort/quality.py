@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ercohort.bubbles import find_bubbles
 from ercohort.errors import SlideError
+from ercohort.squares import square_areas, square_px, square_sums, squares_to_pixels
 from ercohort.stain_vectors import DEFAULT_VECTORS, StainVectors
 
 if TYPE_CHECKING:
@@ -98,6 +100,8 @@ class QualityRecord:
     clipped_share
         Share of stained pixels (`STAINED_OD`) that are too bright or too dark for the scan: a channel at 254
         or 255, or two at 0 or 1. (Dense DAB alone takes all of the blue.)
+    bubble_share
+        Share of tissue that lies in an air bubble (`bubbles`); None as for `pen_share`.
     """
 
     patches: tuple[FocusPatch, ...]
@@ -106,12 +110,13 @@ class QualityRecord:
     hematoxylin_od: float | None
     dab_od: float | None
     clipped_share: float | None
+    bubble_share: float | None = None
 
 
 def measure_quality(slide: Slide, tissue: Tissue, vectors: StainVectors = DEFAULT_VECTORS) -> QualityRecord:
     """Measure a brightfield slide whose tissue was found; patches that cannot be read are left out.
 
-    Memory: 3 bytes for a pixel of the picture, and 20 MB.
+    Memory: 12 bytes for a pixel of the picture, and 20 MB.
 
     Parameters
     ----------
@@ -134,6 +139,7 @@ def measure_quality(slide: Slide, tissue: Tissue, vectors: StainVectors = DEFAUL
         hematoxylin_od=stains.hematoxylin_od(),
         dab_od=stains.dab_od(),
         clipped_share=stains.clipped_share(),
+        bubble_share=_bubble_share(tissue),
     )
 
 
@@ -220,25 +226,32 @@ def _scan(tissue: Tissue) -> tuple[float | None, NDArray[np.bool_], float | None
             values = _densities(tissue.thumbnail[band], table)
             ink[band] = is_ink(values) & tissue.found[band]
             density[band] = np.minimum(values.mean(axis=2) * 100, 255)
-    side = _cell_px(tissue, PEN_CELL_UM)
-    full = _cell_sums(ink, side) >= PEN_FILL * _cell_areas(ink.shape, side)
-    pen = _cells_to_pixels(full, side, ink.shape) & tissue.found
-    rest = tissue.found & ~_cells_to_pixels(_grown(full), side, ink.shape)  # the rims of strokes are dark
+    side = square_px(tissue.scale_um, PEN_CELL_UM)
+    full = square_sums(ink, side) >= PEN_FILL * square_areas(ink.shape, side)
+    pen = squares_to_pixels(full, side, ink.shape) & tissue.found
+    rest = tissue.found & ~squares_to_pixels(_grown(full), side, ink.shape)  # the rims of strokes are dark
     return _rounded(pen.sum() / tissue.found.sum()), rest, _thick_share(density, rest, tissue)
 
 
 def _thick_share(density: NDArray[np.uint8], inside: NDArray[np.bool_], tissue: Tissue) -> float | None:
     """Return how much of the tissue `inside` is thick, in spots of `SPOT_UM` however fine the picture is."""
-    side = _cell_px(tissue, SPOT_UM)
+    side = square_px(tissue.scale_um, SPOT_UM)
     spots: NDArray[Any] = density
     if side > 1:
-        area = _cell_areas(density.shape, side)
-        spots, inside = _cell_sums(density, side) / area, 2 * _cell_sums(inside, side) > area
+        area = square_areas(density.shape, side)
+        spots, inside = square_sums(density, side) / area, 2 * square_sums(inside, side) > area
     lightest = _lightest(spots)[inside]
     if not len(lightest):
         return None
     least = max(100 * THICK_OD, THICK_RATIO * float(np.median(lightest)))
     return _rounded((lightest > least).mean())
+
+
+def _bubble_share(tissue: Tissue) -> float | None:
+    if tissue.scale_um > COARSEST_UM or not tissue.found.any():
+        return None
+    found = find_bubbles(tissue.thumbnail, tissue.background, tissue.scale_um)
+    return _rounded((found & tissue.found).sum() / tissue.found.sum())
 
 
 def _density_of(glass: tuple[float, float, float]) -> NDArray[np.float32]:
@@ -263,31 +276,9 @@ def _lightest(density: NDArray[Any]) -> NDArray[Any]:
     return density
 
 
-def _cell_px(tissue: Tissue, side_um: float) -> int:
-    """Return the side of a square of `side_um` in pixels of the picture."""
-    return max(1, round(side_um / tissue.scale_um))
-
-
-def _cell_sums(values: NDArray[Any], side: int) -> NDArray[np.int64]:
-    """Add up a mask or a picture in each square of `side` pixels; the last ones may be cut off."""
-    rows = np.add.reduceat(values, range(0, values.shape[0], side), axis=0, dtype=np.int64)
-    return np.asarray(np.add.reduceat(rows, range(0, values.shape[1], side), axis=1))
-
-
-def _cells_to_pixels(cells: NDArray[np.bool_], side: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return the mask of these squares, cut to (rows, cols)."""
-    return np.repeat(np.repeat(cells, side, axis=0), side, axis=1)[: shape[0], : shape[1]]
-
-
 def _grown(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Add the eight neighbours."""
     return np.asarray(_lightest(~cells) == 0)
-
-
-def _cell_areas(shape: tuple[int, ...], side: int) -> NDArray[np.int64]:
-    """Return the pixels of each of these squares."""
-    high, wide = (np.diff([*range(0, size, side), size]) for size in shape[:2])
-    return np.asarray(high[:, None] * wide[None, :])
 
 
 _Patch = tuple[tuple[int, int], NDArray[np.uint8], NDArray[np.bool_]]
@@ -296,7 +287,7 @@ _Patch = tuple[tuple[int, int], NDArray[np.uint8], NDArray[np.bool_]]
 
 def _read_patches(slide: Slide, tissue: Tissue, clean: NDArray[np.bool_]) -> Iterator[_Patch]:
     """Read patches that are spread evenly over the tissue, row by row as they lie in the file."""
-    side = _cell_px(tissue, PATCH_UM)
+    side = square_px(tissue.scale_um, PATCH_UM)
     mpp = max(PATCH_MPP, slide.info.mpp)
     n_failed = 0
     for row, col in _choose(clean, side):
@@ -316,7 +307,7 @@ def _read_patches(slide: Slide, tissue: Tissue, clean: NDArray[np.bool_]) -> Ite
 
 def _choose(clean: NDArray[np.bool_], side: int) -> list[tuple[int, int]]:
     """Return row and column of squares of `side` pixels, evenly among those that tissue fills."""
-    share = _cell_sums(clean, side) / _cell_areas(clean.shape, side)
+    share = square_sums(clean, side) / square_areas(clean.shape, side)
     least = min(LEAST_TISSUE, float(share.max()))
     cells = np.argwhere((share >= least) & (share > 0))
     n = min(N_PATCHES, len(cells))

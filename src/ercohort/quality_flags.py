@@ -79,6 +79,11 @@ FLAGS = (
         "leave such places out with a region",
     ),
     Flag(
+        "bubbles", "tissue under air bubbles", "%", "above",
+        "air under the coverslip: nuclei are blurred under it and hidden by its dark rim; mount and scan the "
+        "slide again, or leave such places out with a region",
+    ),
+    Flag(
         "faint_counterstain", "haematoxylin optical density of the nuclei", "", "below",
         "hardly any blue: negative nuclei are missed, and the percentage of positive ones is too high",
     ),
@@ -241,6 +246,7 @@ def _slide_numbers(
         "out_of_focus": 1 - sum(sharp) / len(sharp) if sharp else None,
         "pen": measured.pen_share,
         "folds": measured.thick_share,
+        "bubbles": measured.bubble_share,
         "faint_counterstain": measured.hematoxylin_od,
         "no_dab": measured.dab_od if brownest is None else brownest,
         "saturated": measured.clipped_share,

@@ -55,6 +55,7 @@ class QualitySettings(Settings):
     folds: float | None = Field(
         0.02, ge=0.0, le=1.0, description="Most tissue that is dark throughout, a share."
     )
+    bubbles: float | None = Field(0.01, ge=0.0, le=1.0, description="Most tissue under air bubbles, a share.")
     faint_counterstain: float | None = Field(
         0.06, ge=0.0, description="Least optical density of haematoxylin in the bluest nuclei."
     )

@@ -8,7 +8,7 @@ step run again.
 STEP_VERSION: dict[str, int] = {
     "engine": 3,
     "convert": 1,
-    "tissue_tiles": 3,
+    "tissue_tiles": 4,
     "detect_shard": 2,
     "merge": 7,
     "geojson_overlay": 3,

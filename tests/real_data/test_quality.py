@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from ercohort.bubbles import find_bubbles
 from ercohort.config import QualitySettings, ScoreSettings, TissueSettings
 from ercohort.errors import Status
 from ercohort.quality import QualityRecord, measure_quality
@@ -54,8 +55,9 @@ def show(name: str, record: QualityRecord) -> str:
     sharp = [patch.sharpness for patch in record.patches]
     return (
         f"{name:24} {len(sharp):2} patches, sharpness {min(sharp):.2f} to {max(sharp):.2f}, "
-        f"ink {record.pen_share}, thick {record.thick_share}, haematoxylin {record.hematoxylin_od}, "
-        f"DAB {record.dab_od}, clipped {record.clipped_share}: {flags(record) or 'no flag'}"
+        f"ink {record.pen_share}, thick {record.thick_share}, bubbles {record.bubble_share}, "
+        f"haematoxylin {record.hematoxylin_od}, DAB {record.dab_od}, clipped {record.clipped_share}: "
+        f"{flags(record) or 'no flag'}"
     )
 
 
@@ -95,6 +97,11 @@ def overexposed(picture: slides.Array) -> slides.Array:
     return (picture * np.float32(1.5)).clip(0, 255).astype(np.uint8)
 
 
+def bubble(picture: slides.Array) -> slides.Array:
+    middle = (picture.shape[1] / 2, picture.shape[0] / 2)
+    return slides.with_bubble(picture, 0.5, middle, 200.0)
+
+
 def marked(picture: slides.Array) -> slides.Array:
     out = picture.copy()
     out[200:400] = (out[200:400] * (0.1, 0.3, 0.8)).astype(np.uint8)
@@ -102,7 +109,8 @@ def marked(picture: slides.Array) -> slides.Array:
 
 
 @pytest.mark.parametrize(
-    ("fault", "flag"), [(blurred, "out_of_focus"), (overexposed, "saturated"), (marked, "pen")]
+    ("fault", "flag"),
+    [(blurred, "out_of_focus"), (overexposed, "saturated"), (marked, "pen"), (bubble, "bubbles")],
 )
 @pytest.mark.parametrize("name", ["field01", "field09", "field13", "field19", "field25"])
 def test_a_fault_put_into_a_real_field_is_flagged(
@@ -112,3 +120,26 @@ def test_a_fault_put_into_a_real_field_is_flagged(
         picture = np.asarray(image.convert("RGB"))
     path = slides.write_pyramid(tmp_path / "fault.tiff", fault(picture), 0.5)
     assert flag in (flags(measure(path)) or "").split(";")
+
+
+def test_most_bubbles_drawn_into_real_fields_are_found(shared_data: Path, tmp_path: Path) -> None:
+    n_found = n_drawn = 0
+    for _, path, mpp in fields(shared_data):
+        with Image.open(path) as image:
+            picture = np.asarray(image.convert("RGB"))
+        if min(picture.shape[:2]) * mpp < 450:
+            continue
+        for radius_um in (100.0, 200.0):
+            for rim_um in (15.0, 25.0):
+                middle = (picture.shape[1] / 2, picture.shape[0] / 2)
+                drawn = slides.with_bubble(picture, mpp, middle, radius_um, rim_um=rim_um)
+                with open_slide(slides.write_pyramid(tmp_path / "bubble.tiff", drawn, mpp)) as slide:
+                    tissue = find_tissue(slide, TissueSettings())
+                found = find_bubbles(tissue.thumbnail, tissue.background, tissue.scale_um)
+                share = found.sum() * tissue.scale_um**2 / (np.pi * radius_um**2)
+                n_drawn += 1
+                n_found += share > 0.5
+                assert share < 1.1
+    print(f"{n_found} of {n_drawn} bubbles found")
+    assert n_drawn == 48
+    assert n_found >= 44

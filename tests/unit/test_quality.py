@@ -101,6 +101,10 @@ def half(picture: slides.Array) -> slides.Array:
     return np.concatenate([blurred(picture, 4.0)[:, : WIDTH // 2], picture[:, WIDTH // 2 :]], axis=1)
 
 
+def bubble(picture: slides.Array) -> slides.Array:
+    return slides.with_bubble(picture, MPP, (1000, 700), 150.0)
+
+
 BLUE, GREEN, RED, BLACK = (20, 60, 190), (20, 120, 60), (220, 30, 40), (55, 52, 54)
 
 
@@ -119,13 +123,14 @@ BLUE, GREEN, RED, BLACK = (20, 60, 190), (20, 120, 60), (220, 30, 40), (55, 52, 
         (lambda picture: stroke(picture, RED), "pen"),
         (lambda picture: stroke(picture, BLACK), "pen"),
         (lambda picture: folded(picture, 5), "folds"),
+        (bubble, "bubbles"),
         (lambda picture: exposed(picture, 1.5), "saturated"),
         (lambda picture: exposed(picture, 0.8), None),
         (darkened, "saturated"),
     ],
     ids=[
         "sound", "soft", "noise", "blurred", "blurred-noise", "lost", "half-blurred", "blue", "green", "red",
-        "black", "fold", "overexposed", "dim", "black-nuclei",
+        "black", "fold", "bubble", "overexposed", "dim", "black-nuclei",
     ],
 )  # fmt: skip
 def test_each_fault_raises_its_flag_and_no_other(fault, expected, picture, measure) -> None:
@@ -312,9 +317,9 @@ def test_thickness_is_the_same_at_every_scale_of_the_mask(measure, picture, mpp)
     assert fold > 0.03
 
 
-def test_a_mask_too_coarse_to_tell_ink_and_folds_from_nuclei_says_nothing(measure, picture):
-    found = measure(folded(stroke(picture, BLACK), 5), 32.0)
-    assert (found.pen_share, found.thick_share) == (None, None)
+def test_a_mask_too_coarse_to_tell_faults_from_nuclei_says_nothing(measure, picture):
+    found = measure(bubble(folded(stroke(picture, BLACK), 5)), 32.0)
+    assert (found.pen_share, found.thick_share, found.bubble_share) == (None, None, None)
     assert found.patches
 
 

@@ -19,7 +19,7 @@ from ercohort.slide import SlideInfo
 ROOT = Path(__file__).parents[2]
 SOUND = QualityRecord(
     tuple(FocusPatch(x, 0, 0.3) for x in range(8)), pen_share=0.0, thick_share=0.0, hematoxylin_od=0.5,
-    dab_od=1.0, clipped_share=0.0,
+    dab_od=1.0, clipped_share=0.0, bubble_share=0.0,
 )  # fmt: skip
 INFO = SlideInfo(
     path="a.svs", vendor="aperio", width=100, height=50, mpp=0.5, mpp_source="file",
@@ -61,6 +61,7 @@ def blurred(n: int) -> tuple[FocusPatch, ...]:
         ({"patches": ()}, None),
         ({"pen_share": 0.0051}, "pen"),
         ({"thick_share": 0.021}, "folds"),
+        ({"bubble_share": 0.011}, "bubbles"),
         ({"hematoxylin_od": 0.059}, "faint_counterstain"),
         ({"hematoxylin_od": 0.06}, None),
         ({"clipped_share": 0.121}, "saturated"),
@@ -116,7 +117,7 @@ def test_what_the_tissue_shows_is_flagged_also_where_nothing_could_be_counted() 
 
 
 def test_every_flag_can_be_switched_off_but_dropped_boxes() -> None:
-    worst = QualityRecord(blurred(8), 1.0, 1.0, 0.0, 0.0, 1.0)
+    worst = QualityRecord(blurred(8), 1.0, 1.0, 0.0, 0.0, 1.0, 1.0)
     pale = pl.DataFrame({"dab_od": [0.0] * 10})
     fault = {
         "info": replace(INFO, mpp=1.0, mpp_source="sheet"),
