@@ -103,10 +103,24 @@ class Roi:
         mpp
             µm per level-0 pixel.
         """
-        row, col = np.nonzero(mask)
-        found = self.assign((col + 0.5) * downsample[0], (row + 0.5) * downsample[1])
+        _, _, found = self._pixels(mask, downsample)
         pixels = np.bincount(found[found != NOWHERE], minlength=len(self.names)).astype(np.float64)
         return pixels * (downsample[0] * downsample[1] * mpp * mpp * 1e-6)
+
+    def counted_of(self, mask: NDArray[np.bool_], downsample: tuple[float, float]) -> NDArray[np.bool_]:
+        """Keep what of a mask (rows, cols) lies in a region that counts; parameters as of `tissue_mm2`."""
+        row, col, found = self._pixels(mask, downsample)
+        counts = np.array([name not in self.apart for name in self.names] + [False])  # the last: `NOWHERE`
+        kept = np.zeros_like(mask)
+        kept[row, col] = counts[found]
+        return kept
+
+    def _pixels(
+        self, mask: NDArray[np.bool_], downsample: tuple[float, float]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int8]]:
+        """Return row, column and region of every pixel of a mask."""
+        row, col = np.nonzero(mask)
+        return row, col, self.assign((col + 0.5) * downsample[0], (row + 0.5) * downsample[1])
 
     def place(self, nuclei: pl.DataFrame) -> pl.DataFrame:
         """Keep the nuclei that lie in a region, and name it in the column `region`."""

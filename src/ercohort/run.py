@@ -90,6 +90,7 @@ def run_slide(
     if needs_conversion(path) and os.path.exists(path):
         readable, conversion = str(out / "converted.tif"), out / "converted.json"
         convert_slide(path=path, mpp=mpp, slide=readable, record=conversion)
+    regions = RegionChoice(roi, config.regions, config.geojson.frame)
     mask_tissue(
         slide_id=slide_id,
         path=path,
@@ -99,9 +100,9 @@ def run_slide(
         settings=config.tissue,
         stain=config.stain,
         folder=out,
+        regions=regions,
     )
     report("tiles", 0, 1)
-    regions = RegionChoice(roi, config.regions, config.geojson.frame)
     lay_out_tiles(detector_mpp=detector.mpp, settings=config.tiles, folder=out, regions=regions)
     detect_nuclei(
         shard=1,

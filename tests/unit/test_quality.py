@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from ercohort.simulate.look import random_look
 from ercohort.simulate.render import render_block
 from ercohort.simulate.scene import random_scene
 from ercohort.slide import open_slide
+from ercohort.slide_score import RegionChoice
 from ercohort.stain_vectors import DAB, DEFAULT_VECTORS, HEMATOXYLIN
 from ercohort.steps.tissue import mask_tissue
 from ercohort.tissue import find_tissue
@@ -329,3 +332,56 @@ def test_the_counterstain_is_measured_with_the_vectors_of_the_slide(measure, pic
         swapped = replace(DEFAULT_VECTORS, hematoxylin=DAB, dab=HEMATOXYLIN, source="estimate")
         other = measure_quality(slide, tissue, swapped)
     assert other.dab_od > 1.3 * measure(picture).dab_od or other.dab_od < 0.7 * measure(picture).dab_od
+
+
+@pytest.mark.parametrize(
+    ("drawn", "expected"),
+    [
+        ([], "pen"),
+        ([("Tumor", (0, 0, WIDTH, HEIGHT))], "pen"),
+        ([("Ignore*", (0, 450, WIDTH, 1150))], None),
+        ([("Tumor", (0, 0, WIDTH, 450))], None),
+        ([("Control", (0, 450, WIDTH, 1150))], None),
+        ([("Tumor", (0, 0, WIDTH, 450)), ("Other", (0, 450, WIDTH, 1100))], None),
+    ],
+    ids=["none", "all", "left out", "beside it", "control", "apart"],
+)
+def test_what_no_region_has_raises_no_flag(picture, tmp_path, drawn, expected) -> None:
+    path = slides.write_pyramid(tmp_path / "a.tiff", stroke(picture, GREEN), MPP)
+    features = [
+        {
+            "type": "Feature",
+            "geometry": shapely.geometry.mapping(shapely.box(*box)),
+            "properties": {"objectType": "annotation", "classification": {"name": name, "color": [0, 0, 0]}},
+        }
+        for name, box in drawn
+    ]
+    (tmp_path / "roi.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    mask_tissue(
+        slide_id="a",
+        path=str(path),
+        readable=str(path),
+        mpp=None,
+        settings=TissueSettings(),
+        folder=tmp_path,
+        regions=RegionChoice(str(tmp_path / "roi.geojson") if drawn else None),
+    )
+    record = SlideRecord.read(tmp_path / "slide.json")
+    assert record.quality is not None
+    assert flags(record.quality) == expected
+    # The mask, and with it the area that QuPath shows, are the whole slide's still.
+    assert record.tissue is not None
+    assert record.tissue.area_mm2 > 0.45
+
+
+def test_a_file_of_regions_that_is_no_use_changes_nothing(picture, tmp_path) -> None:
+    path = slides.write_pyramid(tmp_path / "a.tiff", picture, MPP)
+    (tmp_path / "roi.geojson").write_text('{"type": "FeatureCollection", "features": 7}')
+    for file in (None, str(tmp_path / "roi.geojson")):  # a file that is no use is the merge's to report
+        mask_tissue(
+            slide_id="a", path=str(path), readable=str(path), mpp=None, settings=TissueSettings(),
+            folder=tmp_path, regions=RegionChoice(file),
+        )  # fmt: skip
+        quality = SlideRecord.read(tmp_path / "slide.json").quality
+        assert quality is not None
+        assert quality.patches

@@ -178,6 +178,20 @@ def test_tissue_is_measured_per_region(read):
     assert area == pytest.approx([500 * 800 * 0.25e-6, 0.0])
 
 
+def test_of_a_mask_what_counts_is_kept(read):
+    """Neither what is excluded nor control tissue, and nothing that is not in the mask."""
+    roi = read(
+        feature("Tumor", square(0, 0, 500, 800)),
+        feature("Ignore*", square(0, 0, 100, 800)),
+        feature("Control", square(500, 0, 1000, 800)),
+    )
+    mask = np.ones((80, 100), bool)
+    mask[40:] = False
+    kept = roi.counted_of(mask, (10.0, 10.0))
+    assert kept[:40, 10:50].all()
+    assert kept.sum() == 40 * 40
+
+
 PIECES = st.lists(
     st.tuples(
         st.integers(0, 40), st.integers(0, 40), st.integers(1, 30), st.integers(1, 30),

@@ -11,6 +11,7 @@ from ercohort.steps.tissue import mask_tissue
 with job_log(snakemake.log[0]):
     given = snakemake.params
     folder = Path(snakemake.output.slide).parent
+    regions = RegionChoice.of(given.regions)
     mask_tissue(
         slide_id=snakemake.wildcards.slide,
         path=given.path,
@@ -20,11 +21,12 @@ with job_log(snakemake.log[0]):
         expected=given.fingerprint is not None,
         settings=TissueSettings(**given.tissue),
         stain=StainSettings(**given.stain),
+        regions=regions,
         folder=folder,
     )
     lay_out_tiles(
         detector_mpp=given.detector_mpp,
         settings=TileSettings(**given.tiles),
-        regions=RegionChoice.of(given.regions),
+        regions=regions,
         folder=folder,
     )

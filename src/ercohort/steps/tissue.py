@@ -17,7 +17,8 @@ from ercohort.slide.fingerprint import fingerprint
 from ercohort.stain_vectors import DEFAULT_VECTORS, StainVectors
 
 if TYPE_CHECKING:
-    from ercohort.slide import Slide
+    from ercohort.slide import Slide, SlideInfo
+    from ercohort.slide_score import RegionChoice
     from ercohort.tissue import Tissue
 
 
@@ -68,6 +69,7 @@ def mask_tissue(
     folder: Path,
     expected: bool = False,
     stain: StainSettings | None = None,
+    regions: RegionChoice | None = None,
 ) -> None:
     """Open a slide and find its tissue; every way in which a slide can be bad ends here as a status.
 
@@ -85,6 +87,8 @@ def mask_tissue(
         Whether the file was there when the run began, or has results: its absence is then no status.
     stain
         Which stain vectors; QuPath's if not given.
+    regions
+        Which tissue counts; quality is measured on that alone.
 
     Raises
     ------
@@ -111,8 +115,9 @@ def mask_tissue(
             record = replace(record, info=slide.info)
             found = tissue.find_tissue(slide, settings)
             vectors = _vectors(slide, found, stain or StainSettings())
-            if found.found.any():
-                record = replace(record, quality=measure_quality(slide, found, vectors))
+            counted = _counted(found, regions, slide.info)
+            if counted.found.any():
+                record = replace(record, quality=measure_quality(slide, counted, vectors))
         measured = TissueRecord(
             found.downsample_x, found.downsample_y, found.background, found.area_mm2, vectors
         )
@@ -125,6 +130,17 @@ def mask_tissue(
     tissue.save_tissue(found or tissue.no_tissue(), folder / "tissue.png", folder / "thumbnail.jpg")
     record.write(folder / "slide.json")
     note("tissue", folder / "slide.json", folder / "tissue.png", folder / "thumbnail.jpg")
+
+
+def _counted(found: Tissue, regions: RegionChoice | None, info: SlideInfo) -> Tissue:
+    """Leave out what no region that counts has: a fault there is no fault of what was counted."""
+    try:
+        roi = regions.read(info) if regions else None
+    except SlideError:  # the merge meets it again, and makes it the slide's status
+        return found
+    if roi is None:
+        return found
+    return replace(found, found=roi.counted_of(found.found, (found.downsample_x, found.downsample_y)))
 
 
 def _vectors(slide: Slide, found: Tissue, settings: StainSettings) -> StainVectors:
