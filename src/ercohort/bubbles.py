@@ -103,8 +103,8 @@ def _rims(density: NDArray[np.uint8], widest: int) -> NDArray[np.bool_]:
         likely[rows] = (least >= PALE_DARK) & (least >= PALE_GREY * most)
     if not sure.any():
         return sure
-    pieces, _ = ndimage.label(likely, _EIGHT)
-    n_pixels, n_sure = np.bincount(pieces.ravel()), np.bincount(pieces.ravel(), sure.ravel())
+    pieces, n_pieces = ndimage.label(likely, _EIGHT)
+    n_pixels, n_sure = (np.bincount(pieces[mask], minlength=n_pieces + 1) for mask in (likely, sure))
     is_rim = n_sure >= SURE_SHARE * n_pixels
     is_rim[0] = False
     return np.asarray(is_rim[pieces] | sure)

@@ -149,9 +149,11 @@ def int8_file(model: ModelInfo) -> Path:
 
 
 def int8_sha256(model: ModelInfo) -> str | None:
-    """Return the SHA-256 of the int8 file beside the detector; None where there is none."""
-    path = twin_path(model.path, "int8")
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    """Return the SHA-256 of the int8 file beside the detector; None where there is none to read."""
+    try:
+        return hashlib.sha256(twin_path(model.path, "int8").read_bytes()).hexdigest()
+    except OSError:  # where it is there, and is needed, `int8_file` says what is wrong with it
+        return None
 
 
 def twin_path(model: str | os.PathLike[str], kind: str) -> Path:

@@ -116,7 +116,7 @@ class QualityRecord:
 def measure_quality(slide: Slide, tissue: Tissue, vectors: StainVectors = DEFAULT_VECTORS) -> QualityRecord:
     """Measure a brightfield slide whose tissue was found; patches that cannot be read are left out.
 
-    Memory: 12 bytes for a pixel of the picture, and 20 MB.
+    Memory: 15 bytes for a pixel of the picture, and 20 MB.
 
     Parameters
     ----------

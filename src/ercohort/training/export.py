@@ -188,10 +188,9 @@ def _compare_files(
     tiles = _same_size(_spread(sets.val or sets.train, PARITY_TILES))
     reference = detect_by_torch(source.model, tiles, score=detect.score, nms_iou=detect.nms_iou)
     operating_point = DetectSettings(score=detect.score, nms_iou=detect.nms_iou)
-    fastest = inspect_cpu("auto").precision
     runs = [(made[0], "f32", LEAST_F1), (made[1], "f32", LEAST_F1)]
-    runs += [(made[0], "bf16", LEAST_F1)] if fastest == "bf16" else []
-    runs += [(path, fastest, LEAST_F1_INT8) for path in made[2:]]
+    runs += [(made[0], "bf16", LEAST_F1)] if inspect_cpu("auto").precision == "bf16" else []
+    runs += [(path, "f32", LEAST_F1_INT8) for path in made[2:]]  # the layers around the int8 ones
     parities, refused = [], {}
     for path, precision, least in runs:
         parity = compare(path, tiles, reference, precision=precision, detect=operating_point, least_f1=least)
