@@ -276,7 +276,9 @@ def _remarks(shown: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
 
     bad = [row for row in shown if _is_bad(row)]
     explained = [row for row in shown if row["message"] and not _is_bad(row)]
-    headline = f"{len(bad)} of {len(shown)} slides need attention:" if bad else "No slide needs attention."
+    n_noted = sum(bool(row["borderline"] or row["qc_flags"]) for row in shown if not _is_bad(row))
+    good = f"No slide failed; look at the {n_noted} with a note." if n_noted else "No slide failed."
+    headline = f"{len(bad)} of {len(shown)} slides need attention:" if bad else good
     lines: list[RenderableType] = [Text(headline, style="bold red" if bad else "bold")]
     for row in [*bad, *explained]:
         status, message = (row["status"] or "no status"), row["message"] or "no message"

@@ -232,7 +232,8 @@ def test_the_last_screen_names_what_needs_attention():
 
 def test_the_last_screen_of_a_good_run():
     screen = table_text([SCORED])
-    assert "No slide needs attention." in screen
+    assert "No slide failed; look at the 1 with a note." in screen
+    assert "No slide failed.\n" in table_text([{**SCORED, "borderline": False, "qc_flags": None}])
     assert "see below" not in screen
 
 
