@@ -125,10 +125,7 @@ def fp16_file(model: ModelInfo) -> Path:
     ModelError
         There is none, or it was made from another file, by its `source_sha256` where it has one.
     """
-    path = twin_path(model.path, "fp16")
-    if not path.exists():
-        raise ModelError(f"{path}: no such file, and a GPU needs it beside {model.path}; {_SIDE_BY_SIDE}")
-    return _checked_twin(path, model)
+    return _twin(model, "fp16", "a GPU", _SIDE_BY_SIDE)
 
 
 def int8_file(model: ModelInfo) -> Path:
@@ -139,13 +136,8 @@ def int8_file(model: ModelInfo) -> Path:
     ModelError
         There is none, or it was made from another file, by its `source_sha256` where it has one.
     """
-    path = twin_path(model.path, "int8")
-    if not path.exists():
-        raise ModelError(
-            f"{path}: no such file, and `precision: int8` needs it beside {model.path}; `snakemake export` "
-            "writes it where it agrees with float32; or set `precision: auto`"
-        )
-    return _checked_twin(path, model)
+    cure = "`snakemake export` writes it where it agrees with float32; or set `precision: auto`"
+    return _twin(model, "int8", "`precision: int8`", cure)
 
 
 def int8_sha256(model: ModelInfo) -> str | None:
@@ -162,7 +154,10 @@ def twin_path(model: str | os.PathLike[str], kind: str) -> Path:
     return path.with_name(f"{path.stem}-{kind}.onnx")
 
 
-def _checked_twin(path: Path, model: ModelInfo) -> Path:
+def _twin(model: ModelInfo, kind: str, needed_by: str, cure: str) -> Path:
+    path = twin_path(model.path, kind)
+    if not path.exists():
+        raise ModelError(f"{path}: no such file, and {needed_by} needs it beside {model.path}; {cure}")
     twin = read_model(path)
     source = read_onnx(path.read_bytes())[1].get("source_sha256", model.sha256)
     same = ("version", "mpp", "labels")

@@ -180,11 +180,15 @@ def test_precision_is_what_was_asked_for(tiny: Path) -> None:
         assert choose_backend("auto", precision="bf16").precision == "bf16"
 
 
+def pretend(monkeypatch: pytest.MonkeyPatch, *, bf16: bool, vnni: bool) -> None:
+    """Let the processor have these instructions, whatever it is."""
+    monkeypatch.setattr(openvino, "_has_bf16", lambda core: bf16)
+    monkeypatch.setattr(openvino, "_has_vnni", lambda: vnni)
+
+
 @pytest.fixture
 def vnni(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A processor without bf16 that has VNNI, whatever this one is."""
-    monkeypatch.setattr(openvino, "_has_bf16", lambda core: False)
-    monkeypatch.setattr(openvino, "_has_vnni", lambda: True)
+    pretend(monkeypatch, bf16=False, vnni=True)
 
 
 @pytest.mark.usefixtures("vnni")
@@ -229,8 +233,7 @@ class TestInt8:
 
 
 def test_int8_needs_a_processor_for_it(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino, "_has_bf16", lambda core: False)
-    monkeypatch.setattr(openvino, "_has_vnni", lambda: False)
+    pretend(monkeypatch, bf16=False, vnni=False)
     write_detector(tiny.with_name("tiny-int8.onnx"))
     assert choose_backend("auto", model=read_model(tiny)).precision == "f32"
     with pytest.raises(BackendError, match="no VNNI instructions for int8; set `precision: auto` or `f32`"):
@@ -238,8 +241,7 @@ def test_int8_needs_a_processor_for_it(tiny: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_bf16_comes_before_int8(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino, "_has_bf16", lambda core: True)
-    monkeypatch.setattr(openvino, "_has_vnni", lambda: True)
+    pretend(monkeypatch, bf16=True, vnni=True)
     write_detector(tiny.with_name("tiny-int8.onnx"))
     assert choose_backend("auto", model=read_model(tiny)).precision == "bf16"
 

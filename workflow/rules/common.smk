@@ -44,6 +44,8 @@ if workflow.is_main_process:
     for line in filter(None, [TROUBLE or RUN_LOCK.recover(Path("results"))]):
         print(f"ercohort: {line}", file=sys.stderr)
 
+INT8_SHA256 = int8_sha256(MODEL)
+
 # What the shards of a slide are made with. Shards are temporary: where a step before `merge` failed after a
 # change, nothing but these settings tells the next run that the nuclei are those of before.
 SHARD_SETTINGS = {
@@ -52,7 +54,7 @@ SHARD_SETTINGS = {
     ),
     "score": CONFIG.detect.score,
     "model_sha256": MODEL.sha256,
-    "int8_sha256": int8_sha256(MODEL),
+    "int8_sha256": INT8_SHA256,
     "versions": [STEP_VERSION[step] for step in ("tissue_tiles", "detect_shard")],
 }
 

@@ -18,7 +18,7 @@ rule engine:
     params:
         model=MODEL.path,
         model_sha256=MODEL.sha256,
-        int8_sha256=int8_sha256(MODEL),
+        int8_sha256=INT8_SHA256,
         backend=CONFIG.backend,
         precision=CONFIG.precision,
         tensorrt=CONFIG.tensorrt.model_dump(),

@@ -142,7 +142,7 @@ class OpenVinoBackend(SlotBackend):
                 f"{model.path}: takes tiles of {model.fixed_px} px only, and `tiles.tile_px` is {tile_px}; "
                 "change one of them, or export the detector with dynamic=True"
             )
-        cpu = inspect_cpu(precision, model)
+        cpu = inspect_cpu(precision)
         file = str(int8_file(model)) if cpu.precision == "int8" else model.path
         compiled = _compile(file, tile_px, threads, cpu.precision)
         _check_output(file, len(model.labels), compiled)
