@@ -6,7 +6,7 @@ step run again.
 """
 
 STEP_VERSION: dict[str, int] = {
-    "engine": 3,
+    "engine": 4,
     "convert": 1,
     "tissue_tiles": 4,
     "detect_shard": 2,

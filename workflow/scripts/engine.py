@@ -13,4 +13,5 @@ with job_log(snakemake.log[0]):
         gpu=snakemake.resources.get("gpu", 1),
         tensorrt=TensorRtSettings(**snakemake.params.tensorrt),
         tile_px=snakemake.params.tile_px,
+        compile_ahead=True,
     )

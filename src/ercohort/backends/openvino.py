@@ -8,6 +8,7 @@ machine than one copy on many threads, and the result does not depend on how man
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,13 @@ import numpy as np
 import openvino as ov
 from openvino.preprocess import PrePostProcessor
 
+from ercohort.backends.compiled import CompiledKey, keep_compiled, load_compiled
 from ercohort.backends.protocol import Slot
 from ercohort.backends.slots import Found, SlotBackend, where
 from ercohort.config import DetectSettings
 from ercohort.decode import decode_and_count
 from ercohort.errors import BackendError, ModelError
-from ercohort.model import ModelInfo, int8_file, twin_path
+from ercohort.model import ModelInfo, int8_file, int8_sha256, twin_path
 
 _SPARE_SLOTS = 2  # per stream: one being filled and one being decoded while the stream works on a third
 
@@ -118,6 +120,8 @@ class OpenVinoBackend(SlotBackend):
         CPU threads that the network may use; as many tiles run at once.
     precision
         `f32`, `bf16` or `int8`, which runs the detector's int8 file.
+    compiled
+        The network that `compile_ahead` kept; None, or one that does not fit, is compiled here.
 
     Raises
     ------
@@ -136,23 +140,22 @@ class OpenVinoBackend(SlotBackend):
         detect: DetectSettings,
         threads: int,
         precision: str = "f32",
+        compiled: Mapping[str, Any] | None = None,
     ) -> None:
-        if model.fixed_px not in (None, tile_px):
-            raise ModelError(
-                f"{model.path}: takes tiles of {model.fixed_px} px only, and `tiles.tile_px` is {tile_px}; "
-                "change one of them, or export the detector with dynamic=True"
-            )
         cpu = inspect_cpu(precision)
-        file = str(int8_file(model)) if cpu.precision == "int8" else model.path
-        compiled = _compile(file, tile_px, threads, cpu.precision)
-        _check_output(file, len(model.labels), compiled)
+        file = _file(model, tile_px, cpu.precision)
+        options = _options(cpu.precision, threads)
+        network = load_compiled(compiled, _key(model, tile_px, cpu), options) if compiled else None
+        if network is None:
+            network = _compile(file, tile_px, options)
+        _check_output(file, len(model.labels), network)
         n_slots = threads * (1 + _SPARE_SLOTS)
         images = [np.zeros((tile_px, tile_px, 3), np.uint8) for _ in range(n_slots)]
         super().__init__(
             images, name="openvino", precision=cpu.precision, device=cpu.device, model=model, threads=threads
         )
         self._decode = partial(decode_and_count, tile_px=tile_px, score=detect.score, nms_iou=detect.nms_iou)
-        self._requests = [_request(compiled, image) for image in images]
+        self._requests = [_request(network, image) for image in images]
         self._start_times = [0.0] * n_slots
 
     def _start(self, slot: Slot) -> None:
@@ -178,7 +181,59 @@ class OpenVinoBackend(SlotBackend):
         self._requests.clear()
 
 
-def _compile(file: str, tile_px: int, threads: int, precision: str) -> Any:
+def compile_ahead(model: ModelInfo, *, tile_px: int, precision: str, path: Path) -> dict[str, Any]:
+    """Compile the network once for all jobs of a run, into the file `path`.
+
+    Parameters
+    ----------
+    model, tile_px, precision
+        As `OpenVinoBackend` will be given them.
+
+    Returns
+    -------
+    What `OpenVinoBackend` takes as `compiled`.
+
+    Raises
+    ------
+    BackendError, ModelError
+        As `OpenVinoBackend` does.
+    DiskError
+        The file cannot be written.
+    """
+    cpu = inspect_cpu(precision)
+    file = _file(model, tile_px, cpu.precision)
+    network = _compile(file, tile_px, _options(cpu.precision, threads=1))
+    _check_output(file, len(model.labels), network)
+    return keep_compiled(network, _key(model, tile_px, cpu), path)
+
+
+def _file(model: ModelInfo, tile_px: int, precision: str) -> str:
+    """Return the file that is run, if it takes tiles of this size."""
+    if model.fixed_px not in (None, tile_px):
+        raise ModelError(
+            f"{model.path}: takes tiles of {model.fixed_px} px only, and `tiles.tile_px` is {tile_px}; "
+            "change one of them, or export the detector with dynamic=True"
+        )
+    return str(int8_file(model)) if precision == "int8" else model.path
+
+
+def _key(model: ModelInfo, tile_px: int, cpu: Cpu) -> CompiledKey:
+    digest = int8_sha256(model) if cpu.precision == "int8" else model.sha256
+    return CompiledKey(str(digest), tile_px, cpu.precision, cpu.device, cpu.runtime)
+
+
+def _options(precision: str, threads: int) -> dict[str, Any]:
+    return {
+        "NUM_STREAMS": threads,
+        "INFERENCE_NUM_THREADS": threads,
+        # An int8 file says itself which layers are int8; the others stay as exact as they are.
+        "INFERENCE_PRECISION_HINT": "f32" if precision == "int8" else precision,
+        # Readers and other jobs use the same cores: a pinned stream would wait while another core idles.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _compile(file: str, tile_px: int, options: Mapping[str, Any]) -> Any:
     """Compile for tiles of one size: with free dimensions the CPU plugin is several times slower."""
     try:
         core = ov.Core()
@@ -189,15 +244,7 @@ def _compile(file: str, tile_px: int, threads: int, precision: str) -> Any:
         image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
         image.model().set_layout(ov.Layout("NCHW"))
         image.preprocess().convert_element_type(ov.Type.f32).scale(255.0)
-        options = {
-            "NUM_STREAMS": threads,
-            "INFERENCE_NUM_THREADS": threads,
-            # An int8 file says itself which layers are int8; the others stay as exact as they are.
-            "INFERENCE_PRECISION_HINT": "f32" if precision == "int8" else precision,
-            # Readers and other jobs use the same cores: a pinned stream would wait while another core idles.
-            "ENABLE_CPU_PINNING": False,
-        }
-        return core.compile_model(steps.build(), "CPU", options)
+        return core.compile_model(steps.build(), "CPU", dict(options))
     except RuntimeError as error:
         raise BackendError(f"{file}: OpenVINO cannot load it: {_one_line(error)}") from None
 

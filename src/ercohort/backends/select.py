@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -79,6 +79,7 @@ def choose_backend(
     tensorrt: TensorRtSettings | None = None,
     model: ModelInfo | None = None,
     tile_px: int | None = None,
+    compiled: Mapping[str, Any] | None = None,
 ) -> BackendChoice:
     """Choose what runs the detector on this machine.
 
@@ -95,6 +96,8 @@ def choose_backend(
     model, tile_px
         The detector and its tiles: whether it comes in int8, and to be told beforehand that a GPU cannot
         run it.
+    compiled
+        The network for the CPU as the engine step compiled it, if it did.
 
     Raises
     ------
@@ -106,9 +109,9 @@ def choose_backend(
     if name not in ("auto", "openvino", "tensorrt"):
         raise BackendError(f"backend `{name}` is not known; set `backend` to auto, openvino or tensorrt")
     if name == "openvino":
-        return _openvino(precision, "backend is `openvino`", model)
+        return _openvino(precision, "backend is `openvino`", model, compiled)
     if name == "auto" and gpu == 0:
-        return _openvino(precision, "no GPU was asked for", model)
+        return _openvino(precision, "no GPU was asked for", model, compiled)
     settings = TensorRtSettings() if tensorrt is None else tensorrt
     try:
         if gpu == 0:
@@ -117,7 +120,7 @@ def choose_backend(
     except (BackendError, ModelError) as error:
         if name == "tensorrt":
             raise gpu_refused(error) from None
-        return _openvino(precision, str(error), model)
+        return _openvino(precision, str(error), model, compiled)
 
 
 def choose_prepared(prepared: dict[str, Any], gpu: int, model: ModelInfo, tile_px: int) -> BackendChoice:
@@ -132,7 +135,7 @@ def choose_prepared(prepared: dict[str, Any], gpu: int, model: ModelInfo, tile_p
     """
     asked = prepared["asked"]
     if prepared["refused"]:
-        return _openvino(asked["precision"], prepared["refused"], model)
+        return _openvino(asked["precision"], prepared["refused"], model, prepared["compiled"])
     return choose_backend(
         asked["backend"],
         gpu,
@@ -140,6 +143,7 @@ def choose_prepared(prepared: dict[str, Any], gpu: int, model: ModelInfo, tile_p
         tensorrt=TensorRtSettings(**asked["tensorrt"]),
         model=model,
         tile_px=tile_px,
+        compiled=prepared["compiled"],
     )
 
 
@@ -195,7 +199,9 @@ def _open_tensorrt(model: ModelInfo, **options: Any) -> Backend:
     return open_tensorrt(model, **options)
 
 
-def _openvino(precision: str, why: str, model: ModelInfo | None) -> BackendChoice:
+def _openvino(
+    precision: str, why: str, model: ModelInfo | None, compiled: Mapping[str, Any] | None
+) -> BackendChoice:
     from ercohort.backends import openvino
 
     found = openvino.inspect_cpu(precision, model)
@@ -206,5 +212,5 @@ def _openvino(precision: str, why: str, model: ModelInfo | None) -> BackendChoic
         device=found.device,
         runtime=found.runtime,
         reason=f"using the CPU ({why}): {found.runtime}, {found.precision}, {found.device}{remark}",
-        _open=openvino.OpenVinoBackend,
+        _open=partial(openvino.OpenVinoBackend, compiled=compiled),
     )

@@ -25,6 +25,7 @@ def prepare_engine(
     gpu: int = 1,
     tensorrt: TensorRtSettings | None = None,
     tile_px: int | None = None,
+    compile_ahead: bool = False,
 ) -> None:
     """Choose what runs the detector, build its engine, and record both with the model's identity.
 
@@ -36,12 +37,15 @@ def prepare_engine(
         Of the config.
     output
         `engine.json`. `refused` says why a GPU that was found could not be used, `engine` is the record of
-        the engine in its store, and `int8_sha256` that of the file beside the detector, which a CPU may run;
-        null where they do not apply.
+        the engine in its store, `int8_sha256` that of the file beside the detector, which a CPU may run, and
+        `compiled` the record of the network compiled for this CPU; null where they do not apply.
     gpu
         GPUs that the job was given.
     tile_px
         Side of the tiles, pixels; None takes what the detector was trained on.
+    compile_ahead
+        Where a CPU will run the detector, compile the network for all later jobs, into a file beside
+        `output`. A job that does not find it, or runs on another processor, compiles for itself.
 
     Raises
     ------
@@ -62,6 +66,7 @@ def prepare_engine(
         "refused": None,
         "engine": None,
         "int8_sha256": int8_sha256(detector),
+        "compiled": None,
     }
     choice = choose_backend(
         backend, gpu, precision=precision, tensorrt=settings, model=detector, tile_px=side
@@ -75,8 +80,17 @@ def prepare_engine(
             prepared["refused"] = str(error)
             choice = choose_prepared(prepared, gpu, detector, side)
     LOGGER.info("%s", choice.reason)
+    if compile_ahead and choice.backend == "openvino":
+        prepared["compiled"] = _compile_ahead(detector, side, choice.precision, Path(output))
     write_json(output, {**prepared, **choice.to_dict(), "model": detector.to_dict(), "version": __version__})
     note("engine", output)
+
+
+def _compile_ahead(model: ModelInfo, tile_px: int, precision: str, output: Path) -> dict[str, Any]:
+    from ercohort.backends import openvino
+
+    path = output.with_suffix(".openvino")
+    return openvino.compile_ahead(model, tile_px=tile_px, precision=precision, path=path)
 
 
 def _find_engine(model: ModelInfo, settings: TensorRtSettings, tile_px: int) -> dict[str, Any]:
