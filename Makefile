@@ -55,7 +55,7 @@ $(KUBERNETES)/.installed: $(VENV)/.installed-dev
 	@touch $@
 
 test: $(VENV)/.installed-dev $(VENV)/.installed-train $(KUBERNETES)/.installed setup-browser
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 # Some minutes: files that were sound once, and what somebody may have done to them. FUZZ is examples a test.
 fuzz: $(VENV)/.installed-dev

@@ -103,6 +103,25 @@ def floors(slide: str, out: str, precision: str | None = None) -> dict[str, Any]
     return {"read": read, "network": network, "write": write, "n_tiles": len(tiles), "precision": precision}
 
 
+def load_network(path: str) -> dict[str, float]:
+    """Time in seconds how a job loads the network: compiled anew, and as the engine step kept it (`path`)."""
+    from ercohort.backends.openvino import OpenVinoBackend, compile_ahead, inspect_cpu
+    from ercohort.config import load_config
+    from ercohort.model import read_model
+
+    config = load_config(Path("config/config.yaml"))
+    model = read_model(config.model)
+    side, precision = config.tiles.tile_px, inspect_cpu(config.precision, model).precision
+    options = {"tile_px": side, "detect": config.detect, "threads": 1, "precision": precision}
+    kept = compile_ahead(model, tile_px=side, precision=precision, path=Path(path))
+    seconds = {}
+    for name, compiled in {"compiled anew": None, "kept": kept}.items():
+        begun = perf_counter()
+        OpenVinoBackend(model, **options, compiled=compiled).close()
+        seconds[name] = perf_counter() - begun
+    return seconds
+
+
 def detection(slide: str, tiles: int, repeat: int, precision: str = "auto") -> dict[str, Any]:
     """Time the detection stage and its parts, in turn, on the same tiles."""
     from detect import measure
@@ -213,7 +232,7 @@ def _timed(job: Any, *arguments: Any) -> float:
 
 
 TASKS = (
-    run_slide, floors, detection, compare_precisions, on_fields, oracle, merge, make_nuclei,
+    run_slide, floors, load_network, detection, compare_precisions, on_fields, oracle, merge, make_nuclei,
     write_geojson, validate_geojson, simulate, write_svs,
 )  # fmt: skip
 

@@ -21,6 +21,14 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Let hostile names that a test logged pass from one of the parallel test processes to the main one."""
+    report = yield
+    report.sections = [(name, text.encode(errors="replace").decode()) for name, text in report.sections]
+    return report
+
+
 @pytest.fixture(scope="session")
 def field() -> slides.Array:
     """A stained field of odd size, 1501 x 1103 px."""
