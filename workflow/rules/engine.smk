@@ -1,4 +1,6 @@
 # What runs the detector: recorded once per run, and built once per model and device where that takes time.
+# For a CPU the script leaves `engine.openvino` beside its output: no output itself, since a GPU has none, and
+# a job that does not find it compiles the network for itself.
 
 
 rule engine:
